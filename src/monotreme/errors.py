@@ -1,0 +1,58 @@
+"""Everything that can go wrong for a reason the user can mend.
+
+    MonotremeError
+    ├── RecipeError      2   the recipe names an unknown key, a value out of range, ...
+    ├── InputError       3   a file, a row, a model folder that cannot be read as what it should be
+    ├── MismatchError    4   two things that must belong together do not
+    ├── RefusedError     5   something that is possible but not sound, and not asked for by name
+    ├── RemoteError      6   the Hub cannot be reached or says no
+    ├── StorageError     7   the disk is full, or a file cannot be written
+    └── BusyError        8   another command is working on the same run
+
+The number is the exit status. An error says in one line what thing has which value against which
+limit, and then what to do about it; any other exception is a defect of Monotreme.
+"""
+
+
+class MonotremeError(Exception):
+    """A failure with a remedy.
+
+    Args:
+        problem: the thing, its value and the limit it breaks, without a full stop.
+        remedy: what the user can do, as a sentence without a full stop.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}. {remedy}.")
+        self.problem = problem
+        self.remedy = remedy
+
+
+class RecipeError(MonotremeError):
+    exit_code = 2
+
+
+class InputError(MonotremeError):
+    exit_code = 3
+
+
+class MismatchError(MonotremeError):
+    exit_code = 4
+
+
+class RefusedError(MonotremeError):
+    exit_code = 5
+
+
+class RemoteError(MonotremeError):
+    exit_code = 6
+
+
+class StorageError(MonotremeError):
+    exit_code = 7
+
+
+class BusyError(MonotremeError):
+    exit_code = 8

@@ -1,0 +1,332 @@
+"""The recipe: one YAML file with a table a stage, checked at the door.
+
+Defaults are the paper's (arXiv 2308.07317). A relative path is relative to the recipe's folder;
+`pocket:NAME` is a file of the built-in pocket set.
+"""
+
+import difflib
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from monotreme.errors import InputError, RecipeError
+from monotreme.records import Verdict
+
+STAGES = ("curate", "decontaminate", "train", "merge", "evaluate", "release")
+POCKET = "pocket:"
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _named(key: str) -> BeforeValidator:
+    """Let a bare string stand for a table with only that key: `math` for `{id: math}`."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class SourceRef(Table):
+    """A training source: an id of the built-in table, or a file of your own."""
+
+    id: str = Field(
+        pattern=r"^[\w.-]+$", description="Name in reports; a built-in source or yours."
+    )
+    path: str | None = Field(None, description="Local file or folder to read instead of the Hub.")
+    name: str | None = Field(None, description="Hub dataset to read instead of the table's.")
+    revision: str | None = Field(None, description="Hub commit; resolved and recorded if absent.")
+    split: str | None = Field(None, description="Hub split to read instead of the table's.")
+    license: str | None = Field(None, description="SPDX identifier; needed for a source of yours.")
+    llm_written: bool | None = Field(
+        None, description="Whether a language model wrote the answers."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="For a file of yours: instruction, input, output, subject → its column.",
+    )
+    keywords: bool | None = Field(None, description="Keep only rows with a STEM or logic keyword.")
+    exclusion: bool = Field(True, description="Take part in the similarity exclusion.")
+    optional: bool = Field(False, description="Go on without it when it cannot be read.")
+
+
+class BenchmarkRef(Table):
+    """A benchmark: an id of the built-in table, or a file of your own in ARC's layout."""
+
+    id: str = Field(pattern=r"^[\w.-]+$", description="Built-in benchmark or a name of yours.")
+    path: str | None = Field(None, description="Local file, or folder with a file a split.")
+    name: str | None = Field(None, description="Hub dataset to read instead of the table's.")
+    revision: str | None = Field(None, description="Hub commit; resolved and recorded if absent.")
+    split: str | None = Field(None, description="Split whose questions are scored and checked.")
+    shots: int | None = Field(None, ge=0, le=100, description="Examples in the prompt.")
+    shots_split: str | None = Field(None, description="Split that the examples are drawn from.")
+    limit: int | None = Field(None, ge=1, description="Score only the first so many questions.")
+
+
+class ModelRef(Table):
+    """A model: a Hub name, or the path of a local folder."""
+
+    model: str = Field(description="Hub name or local folder.")
+    revision: str | None = Field(None, description="Hub commit; resolved and recorded if absent.")
+    trust_remote_code: bool = Field(False, description="Run code that comes with the model.")
+
+
+class IntoRef(ModelRef):
+    """A model that the adapter is merged into."""
+
+    id: str = Field(pattern=r"^[\w.-]+$", description="Name of the merge in the run folder.")
+    model: str = Field("base", description="Hub name, local folder, or `base` for train.base.")
+
+
+Sources = list[Annotated[SourceRef, _named("id")]]
+Benchmarks = list[Annotated[BenchmarkRef, _named("id")]]
+Model = Annotated[ModelRef, _named("model")]
+Into = Annotated[IntoRef, _named("id")]
+PAPER_BENCHMARKS = ("arc_challenge", "hellaswag", "mmlu", "truthfulqa")
+
+
+def _paper_benchmarks() -> list[BenchmarkRef]:
+    return [BenchmarkRef(id=name) for name in PAPER_BENCHMARKS]
+
+
+class Curate(Table):
+    """Sources → keyword search → exact duplicates → similarity exclusion."""
+
+    sources: Sources = Field(min_length=1, description="What to read, in order of priority.")
+    encoder: str = Field(
+        "all-MiniLM-L6-v2",
+        description="Sentence encoder: the built-in one, a Hub name or a folder.",
+    )
+    threshold: float = Field(
+        0.8, gt=0, le=1, description="Similarity (cosine) over which one goes."
+    )
+    protect: Literal["none", "different_answer", "different_numbers"] = Field(
+        "none", description="Look-alikes that stay although they are over the threshold."
+    )
+    on_bad_row: Literal["fail", "drop"] = Field(
+        "fail", description="A row that cannot be read: stop, or drop it with a record."
+    )
+
+
+class Decontaminate(Table):
+    """Questions × benchmarks: every pair over the threshold, its verdict, what is dropped."""
+
+    benchmarks: Benchmarks = Field(
+        default_factory=_paper_benchmarks, description="What must not leak into the training set."
+    )
+    threshold: float = Field(
+        0.8, gt=0, le=1, description="Similarity (cosine) over which a pair is judged."
+    )
+    drop: list[Verdict] = Field(
+        ["duplicate", "gray_area"], description="Verdicts whose questions are dropped (paper: all)."
+    )
+
+
+class Train(Table):
+    """LoRA on the base model."""
+
+    base: Model = Field(description="The model to refine.")
+    rank: int = Field(16, ge=1, description="Rank of the adapter.")
+    alpha: float = Field(16, gt=0, description="Scale of the adapter: alpha / rank.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapter's input.")
+    targets: list[str] = Field(
+        ["gate_proj", "up_proj", "down_proj"], min_length=1, description="Linear layers to adapt."
+    )
+    learning_rate: float = Field(4e-4, gt=0, description="Peak rate of AdamW (70B: 3e-4).")
+    warmup_steps: int = Field(100, ge=0, description="Steps of linear warm-up from 0.")
+    batch_size: int = Field(16, ge=1, description="Questions a step.")
+    epochs: int = Field(1, ge=1, description="Passes over the questions.")
+    max_length: int = Field(
+        4096, ge=8, description="Tokens of a question; longer ones are dropped."
+    )
+    weighting: Literal["question", "token"] = Field(
+        "question", description="What weighs the same in the loss of a batch."
+    )
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="Of the frozen base.")
+    save_steps: int = Field(50, ge=1, description="Steps between checkpoints.")
+
+
+class Merge(Table):
+    """The adapter into its base, and into other models of the same shape."""
+
+    into: list[Into] = Field(
+        default_factory=lambda: [IntoRef(id="base")],
+        description="Models to merge the adapter into.",
+    )
+    shard_bytes: int = Field(
+        5_000_000_000, ge=1_000_000, description="Size limit of an output file."
+    )
+
+
+class Evaluate(Table):
+    """Base, adapter and merges on the benchmarks, under the paper's protocol."""
+
+    benchmarks: Benchmarks = Field(
+        default_factory=_paper_benchmarks, description="Default: decontaminate.benchmarks."
+    )
+    texts: str | None = Field(
+        None, description="Held-out text (JSON Lines with `text`) to measure perplexity on."
+    )
+    batch_tokens: int = Field(16_384, ge=256, description="Tokens of a forward pass.")
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="Of the models.")
+
+
+class Release(Table):
+    """Cards and folders ready to publish."""
+
+    dataset: str | None = Field(None, description="Hub name of the data set, for --push.")
+    adapter: str | None = Field(None, description="Hub name of the adapter, for --push.")
+    merged: dict[str, str] = Field(
+        default_factory=dict, description="Hub name of each merge to publish, by its id."
+    )
+    private: bool = Field(True, description="Whether pushed repositories are private.")
+    title: str | None = Field(None, description="Title of the cards; default: the recipe's name.")
+    intended_use: str | None = Field(None, description="For the cards, in your words.")
+    limitations: str | None = Field(None, description="For the cards, in your words.")
+
+
+class Recipe(Table):
+    """One run: its name, its seed and a table a stage."""
+
+    name: str = Field(pattern=r"^[\w.-]+$", description="Name of the run's folder.")
+    seed: int = Field(42, ge=0, lt=2**32, description="Of everything that is drawn.")
+    curate: Curate
+    decontaminate: Decontaminate = Decontaminate()
+    train: Train
+    merge: Merge = Merge()
+    evaluate: Evaluate = Evaluate()
+    release: Release = Release()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _score_what_was_checked(cls, data: Any) -> Any:
+        """Without benchmarks of its own, `evaluate` takes those of `decontaminate`."""
+        checked = isinstance(data, dict) and (data.get("decontaminate") or {}).get("benchmarks")
+        if not checked or not isinstance(data.get("evaluate") or {}, dict):
+            return data
+        return {**data, "evaluate": {"benchmarks": checked, **(data.get("evaluate") or {})}}
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> "Recipe":
+        lists: dict[str, Sequence[Any]] = {
+            "curate.sources": self.curate.sources,
+            "decontaminate.benchmarks": self.decontaminate.benchmarks,
+            "evaluate.benchmarks": self.evaluate.benchmarks,
+            "merge.into": self.merge.into,
+        }
+        for where, refs in lists.items():
+            ids = [ref.id for ref in refs]
+            twice = sorted({name for name in ids if ids.count(name) > 1})
+            if twice:
+                raise ValueError(f"{where}: id {twice[0]!r} is given twice")
+        return self
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        overrides: `table.key=value` settings, the value in YAML.
+
+    Raises:
+        InputError: the file cannot be read.
+        RecipeError: not YAML, an unknown key (the nearest right one is named), a bad value.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"recipe {path} does not exist", "Name a file, or make one with `monotreme init`"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"recipe {path} cannot be read ({error})", "Name a YAML file in UTF-8"
+        ) from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = " ".join(str(error).split())
+        raise RecipeError(
+            f"recipe {path} is not YAML ({where})", "Mend the line it names"
+        ) from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"recipe {path} is not a table of keys", "Start from `monotreme init`")
+    for override in overrides:
+        _apply(data, override)
+    return check_recipe(data, str(path))
+
+
+def check_recipe(data: dict[str, Any], origin: str) -> Recipe:
+    """Validate a recipe's plain form; `origin` names it in the error."""
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        problem, remedy = _explain(error.errors()[0])
+        raise RecipeError(f"recipe {origin}: {problem}", remedy) from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML with every default filled in."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def locate(path: str, folder: Path) -> Path:
+    """The file that a recipe's path means: `pocket:x`, absolute, or relative to `folder`."""
+    if path.startswith(POCKET):
+        return Path(str(files("monotreme"))) / "pocket" / path.removeprefix(POCKET)
+    return Path(os.path.normpath(folder / Path(path).expanduser()))
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {override!r} has no `=`", "Write it as --set train.rank=32")
+    *tables, last = key.split(".")
+    for table in tables:
+        data = data.setdefault(table, {})
+        if not isinstance(data, dict):
+            raise RecipeError(f"--set {key}: {table} is not a table", "Name a key inside a table")
+    try:
+        data[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {key}: {value!r} is not YAML", "Quote the value") from None
+
+
+def _explain(error: ErrorDetails) -> tuple[str, str]:
+    """A pydantic error as (problem, remedy)."""
+    where = ".".join(str(part) for part in error["loc"]) or "the recipe"
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(error["loc"][:-1])
+        key = str(error["loc"][-1])
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        meant = (
+            f"Did you mean {near[0]!r}" if near else f"Known keys are {', '.join(sorted(known))}"
+        )
+        return f"{where} is not a key", meant
+    if error["type"] == "missing":
+        return f"{where} is missing", "Add it; docs/recipe.md lists every key"
+    message = error["msg"].removeprefix("Value error, ")
+    return (
+        f"{where} = {error['input']!r}: {message}",
+        "Correct the value; docs/recipe.md lists every key",
+    )
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table at a location such as ("curate", "sources", 0)."""
+    model: Any = Recipe
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _table_in(model.model_fields[part].annotation)
+    return list(model.model_fields)
+
+
+def _table_in(annotation: Any) -> Any:
+    """The Table class inside list[Annotated[T, …]], T | None, ..."""
+    if isinstance(annotation, type) and issubclass(annotation, Table):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _table_in(arg))), None)

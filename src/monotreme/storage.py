@@ -1,0 +1,129 @@
+"""Files that are either whole or absent: temporary name, sync, rename; and their digests."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from monotreme.errors import InputError, StorageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success sync it and rename it into place.
+
+    What is written may be a file or a folder. On any failure the temporary is removed and what
+    stood at `path` before stands there still.
+
+    Raises:
+        StorageError: the disk is full or the place cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(temporary)
+        try:
+            yield temporary
+            _sync(temporary)
+            _replace(temporary, path)
+        finally:
+            remove(temporary)
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn a failure to write `path` into a StorageError; other errors pass.
+
+    safetensors reports a full disk by its text alone (its errors carry no errno).
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise _storage_error(path, error.strerror or str(error)) from error
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError" or "os error" not in str(error).lower():
+            raise
+        raise _storage_error(path, str(error)) from error
+
+
+def _storage_error(path: Path, what: str) -> StorageError:
+    try:
+        free = f", {shutil.disk_usage(_existing(path)).free:,} bytes free"
+    except OSError:
+        free = ""
+    return StorageError(
+        f"cannot write {path}: {what}{free}",
+        "Make room or name another folder with --runs, then give the same command again; "
+        "what was finished is kept",
+    )
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    if path.is_dir():  # a folder with files in it cannot be renamed over
+        remove(path)
+    temporary.replace(path)
+
+
+def _sync(path: Path) -> None:
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file, or of a folder's file names and contents.
+
+    Raises:
+        InputError: nothing is there.
+    """
+    if path.is_dir():
+        return _folder_sha256(path)
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})", "Correct the path") from None
+    return _file_sha256(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _file_sha256(path: Path, _size: int, _modified: int) -> str:
+    """Size and time of change only serve the cache: one command reads a file once."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _folder_sha256(path: Path) -> str:
+    sha = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        sha.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
+    return sha.hexdigest()
