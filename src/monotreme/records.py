@@ -55,6 +55,25 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """A question that went, and the evidence.
+
+    Attributes:
+        question: as far as it could be read.
+        reason: a code such as "bad_row", "no_keyword", "exact_duplicate", "near_duplicate".
+        detail: the rule in words, or what was wrong with the row.
+        twin: id of the kept question that it yields to, "" where there is none.
+        similarity: cosine with the twin, None where none was measured.
+    """
+
+    question: Question
+    reason: str
+    detail: str = ""
+    twin: str = ""
+    similarity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BenchmarkQuestion:
     """One benchmark item.
 
@@ -150,6 +169,17 @@ QUESTION_SCHEMA = pa.schema(
 )
 
 
+DROPPED_SCHEMA = pa.schema(
+    [
+        *QUESTION_SCHEMA,
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("twin", pa.string()),
+        pa.field("similarity", pa.float64()),
+    ]
+)
+
+
 def question_row(question: Question) -> dict[str, Any]:
     return {"id": question.id, **asdict(question)}
 
@@ -157,6 +187,21 @@ def question_row(question: Question) -> dict[str, Any]:
 def question_table(questions: Sequence[Question]) -> pa.Table:
     """Questions as an Arrow table with `QUESTION_SCHEMA`, in the given order."""
     return pa.Table.from_pylist([question_row(q) for q in questions], QUESTION_SCHEMA)
+
+
+def dropped_table(dropped: Sequence[Dropped]) -> pa.Table:
+    """Dropped questions as an Arrow table with `DROPPED_SCHEMA`, in the given order."""
+    rows = [
+        {
+            **question_row(d.question),
+            "reason": d.reason,
+            "detail": d.detail,
+            "twin": d.twin,
+            "similarity": d.similarity,
+        }
+        for d in dropped
+    ]
+    return pa.Table.from_pylist(rows, DROPPED_SCHEMA)
 
 
 def read_table(path: Path) -> pa.Table:

@@ -172,6 +172,12 @@ class Run:
             return sha256(path)
         return f"{ref.model}@{self.pin('model', ref.model, ref.revision)}"
 
+    def dataset_digest(self, path: str | None, name: str, revision: str | None) -> str:
+        """What identifies data: the SHA-256 of a local file or folder, or a Hub commit."""
+        if path is not None:
+            return sha256(self.locate(path))
+        return f"{name}@{self.pin('dataset', name, revision)}"
+
     # ── doing a stage ────────────────────────────────────────────────────────────────────────
 
     def settings(self, stage: str) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""Tiny real things that the tests share: a Llama of a few thousand weights, a tokenizer, a run."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test never waits for a network
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+
+import pytest
+
+from monotreme.recipe import check_recipe
+from monotreme.records import Counts, Question, question_table
+from monotreme.run import Run
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+
+TEXTS = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes "
+    "the request. ### Instruction: ### Response: Question: Answer: The answer is 12. What is two "
+    "plus three? 0 1 2 3 4 5 6 7 8 9 Which of these is a metal? iron copper wood glass A. B. C. D."
+)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f"real data are not at {SHARED}")
+    return SHARED
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A byte-level BPE of 384 tokens that puts `<s>` first, as Llama's does."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=384,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([TEXTS], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+
+
+def write_model(folder: Path, seed: int = 0, **shape: Any) -> Path:
+    """A random Llama (two layers, width 32 unless said otherwise) with its tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        **{
+            "vocab_size": 384,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "tie_word_embeddings": False,
+            **shape,
+        }
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny random Llama in float32."""
+    return write_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def sums(num: int) -> list[Question]:
+    """Plain sums with their steps: `num` different questions."""
+    return [
+        Question(
+            instruction=f"What is {i} plus {i + 3}?",
+            input="",
+            output=f"We add {i} and {i + 3}. The answer is {2 * i + 3}.",
+            source="sums",
+            license="CC0-1.0",
+            llm_written=False,
+            subject="arithmetic",
+        )
+        for i in range(num)
+    ]
+
+
+def finish(run: Run, stage: str, questions: list[Question]) -> None:
+    """Leave a stage's folder as the stage itself would: questions.parquet and a record."""
+    with run.stage(stage, {}) as work:
+        work.table("questions.parquet", question_table(questions))
+        work.counts = Counts.tally([q.source for q in questions], [])
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, tiny_model: Path) -> Callable[..., Run]:
+    """Build a run from a recipe's tables; `train.base` is the tiny model unless given."""
+
+    def make(**tables: Any) -> Run:
+        data: dict[str, Any] = {"name": "test", "curate": {"sources": ["sums"]}, **tables}
+        data["train"] = {"base": str(tiny_model), "precision": "fp32", **data.get("train", {})}
+        run = Run(tmp_path / "runs" / "test", check_recipe(data, "test"), tmp_path)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        return run
+
+    return make
