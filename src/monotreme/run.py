@@ -172,11 +172,25 @@ class Run:
             return sha256(path)
         return f"{ref.model}@{self.pin('model', ref.model, ref.revision)}"
 
-    def dataset_digest(self, path: str | None, name: str, revision: str | None) -> str:
-        """What identifies data: the SHA-256 of a local file or folder, or a Hub commit."""
+    def dataset(
+        self, path: str | None, name: str | None, revision: str | None
+    ) -> tuple[Path | None, str | None]:
+        """Where data are: (local path, None), or (None, Hub commit).
+
+        Raises:
+            InputError: neither a path nor a Hub name is known.
+            RemoteError: the commit cannot be resolved.
+        """
         if path is not None:
-            return sha256(self.locate(path))
-        return f"{name}@{self.pin('dataset', name, revision)}"
+            return self.locate(path), None
+        if name is None:
+            raise InputError("a data set has neither a path nor a Hub name", "Give it a `path`")
+        return None, self.pin("dataset", name, revision)
+
+    def dataset_digest(self, path: str | None, name: str | None, revision: str | None) -> str:
+        """What identifies data: the SHA-256 of a local file or folder, or a Hub commit."""
+        local, commit = self.dataset(path, name, revision)
+        return sha256(local) if local is not None else f"{name}@{commit}"
 
     # ── doing a stage ────────────────────────────────────────────────────────────────────────
 

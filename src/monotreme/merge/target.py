@@ -1,0 +1,105 @@
+"""The target: a model folder, and whether the adapter fits it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monotreme.errors import MismatchError, RefusedError
+from monotreme.merge.adapter import Factors
+from monotreme.merge.files import DTYPES, Stored, read_json, stored_tensors
+
+ARCHITECTURE = (
+    *("model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "head_dim", "rope_theta"),
+)
+REMEDY = "Name a model that was fine-tuned from the same base"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model folder to merge into: its configuration and its tensors in a fixed order."""
+
+    folder: Path
+    config: dict[str, Any]
+    tensors: dict[str, Stored]
+
+
+def read_target(folder: Path) -> Target:
+    """The configuration and the tensor headers of a model folder.
+
+    Raises:
+        InputError: no safetensors weights, or files that cannot be read.
+    """
+    return Target(folder, read_json(folder / "config.json"), stored_tensors(folder))
+
+
+def check_fit(target: Target, base: Target, adapter: Mapping[str, Factors], name: str) -> None:
+    """Refuse a target that the adapter was not made for.
+
+    Raises:
+        MismatchError: another architecture, vocabulary or shape, or a missing layer.
+        RefusedError: the target is quantised.
+    """
+    if target.config.get("quantization_config"):
+        raise RefusedError(
+            f"merge {name}: the target is quantised", "Merge into its unquantised weights"
+        )
+    _check_architecture(target.config, base.config, name)
+    _check_vocabulary(target.folder, base.folder, name)
+    for weight, factors in adapter.items():
+        _check_weight(target.tensors.get(weight), weight, factors, name)
+
+
+def _check_architecture(config: dict[str, Any], base: dict[str, Any], name: str) -> None:
+    for key in ARCHITECTURE:
+        ours, theirs = _setting(base, key), _setting(config, key)
+        if ours != theirs and ours is not None and theirs is not None:
+            raise MismatchError(
+                f"merge {name}: the target has {key} {theirs}, the adapter's base {ours}",
+                "Name a model that was fine-tuned from the same base",
+            )
+
+
+def _setting(config: dict[str, Any], key: str) -> Any:
+    """A setting of config.json; transformers 5 moved rope_theta into `rope_parameters`."""
+    return config.get(key, (config.get("rope_parameters") or {}).get(key))
+
+
+def _check_vocabulary(folder: Path, base: Path, name: str) -> None:
+    """Every token of the base must have the same number in the target."""
+    if not all((place / "tokenizer.json").is_file() for place in (folder, base)):
+        return
+    ours, theirs = _tokens(base), _tokens(folder)
+    other = [token for token, number in ours.items() if theirs.get(token) != number]
+    if other:
+        raise MismatchError(
+            f"merge {name}: token {other[0]!r} is number {theirs.get(other[0])} in the target's "
+            f"vocabulary, {ours[other[0]]} in the base's",
+            "Name a model that was fine-tuned from the same base",
+        )
+
+
+def _tokens(folder: Path) -> dict[str, int]:
+    tokenizer = read_json(folder / "tokenizer.json")
+    vocabulary = tokenizer["model"]["vocab"]
+    if isinstance(vocabulary, list):  # a unigram model lists (token, score) in order
+        vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
+    return {**vocabulary, **{t["content"]: t["id"] for t in tokenizer.get("added_tokens", [])}}
+
+
+def _check_weight(stored: Stored | None, weight: str, factors: Factors, name: str) -> None:
+    shape = (factors.b.shape[0], factors.a.shape[1])
+    remedy = "Name a model that was fine-tuned from the same base"
+    if stored is None:
+        raise MismatchError(f"merge {name}: the target lacks {weight}", remedy)
+    if stored.shape != shape:
+        raise MismatchError(
+            f"merge {name}: {weight} is {stored.shape} in the target, {shape} in the adapter",
+            remedy,
+        )
+    if stored.dtype not in DTYPES:
+        raise RefusedError(
+            f"merge {name}: {weight} is stored as {stored.dtype}, not one of {', '.join(DTYPES)}",
+            "Merge into unquantised weights",
+        )

@@ -1,0 +1,125 @@
+"""The proof of a merge: its logits against those of the adapter on the target.
+
+Both are computed in float32 on the processor, whatever the weights are stored in, so that what
+differs is the rounding of the merged weights and nothing else.
+"""
+
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monotreme.errors import InputError, MismatchError
+
+PROBES = (
+    "What is 17 plus 25? Show the steps.",
+    "Which of these is a metal: wood, iron, glass or wool?",
+    "If all cats are animals and Tom is a cat, then Tom is",
+    "def area(width, height):\n    return",
+)
+MEMORY_SHARE = (
+    0.8  # of the machine's memory that a float32 model may take; the rest is working room
+)
+
+
+def tolerance(logits: Tensor, dtype: torch.dtype, num_adapted: int) -> float:
+    """How far the merge's one rounding may move a logit.
+
+    Rounding a weight matrix turns its outputs by about eps/4 of their size, independently in each
+    of `num_adapted` matrices, and the largest of a million logits lies five deviations out: about
+    eps · sqrt(num_adapted) · rms(logits), taken twice. Computing in float32 adds noise of its own,
+    allowed 64 units a matrix.
+
+    Args:
+        logits: of the adapter on the target, any shape.
+        dtype: that the weights are stored in.
+    """
+    eps = torch.finfo(dtype).eps + 64 * torch.finfo(torch.float32).eps
+    rms = float(logits.double().square().mean().sqrt())
+    return 2 * eps * math.sqrt(num_adapted) * rms
+
+
+def verify(
+    target: Path, adapter: Path, merged: Path, *, dtype: torch.dtype, num_adapted: int, trust: bool
+) -> dict[str, float | int]:
+    """Compare a merged model with PEFT's adapter on its target over the probe texts.
+
+    Args:
+        target: model folder, adapter: PEFT folder, merged: the new model folder.
+        dtype: that the adapted weights are stored in.
+        num_adapted: number of adapted matrices.
+        trust: whether code in the folders may run.
+
+    Returns:
+        max_difference and bound (logits), effect (how far the adapter itself moves a logit).
+
+    Raises:
+        InputError: transformers or PEFT cannot load a folder.
+        MismatchError: the difference is over the bound.
+    """
+    probes = _probes(target, trust)
+    model = _load(target, trust)
+    plain = _logits(model, probes)
+    adapted = _logits(_adapted(model, adapter), probes)
+    del model
+    difference = float((_logits(_load(merged, trust), probes) - adapted).abs().max())
+    bound = tolerance(adapted, dtype, num_adapted)
+    if not difference <= bound:  # also when it is not a number
+        raise MismatchError(
+            f"the merged model's logits differ from the adapter's by {difference:.3g}, "
+            f"over the bound {bound:.3g}",
+            "Nothing was kept; check that the target loads as the architecture it names",
+        )
+    effect = float((adapted - plain).abs().max())
+    tokens = sum(len(ids) for ids in probes)
+    return {"max_difference": difference, "bound": bound, "effect": effect, "num_tokens": tokens}
+
+
+def fits_memory(num_weights: int) -> bool:
+    """Whether a model of so many weights can be held in float32."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 4 * num_weights <= MEMORY_SHARE * memory
+
+
+def _probes(folder: Path, trust: bool) -> list[Tensor]:
+    from transformers import AutoTokenizer
+
+    tokenizer = _loaded(AutoTokenizer, folder, trust)
+    return [torch.tensor(tokenizer(text)["input_ids"]) for text in PROBES]
+
+
+def _load(folder: Path, trust: bool) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    options = {"dtype": torch.float32, "use_safetensors": True}
+    return _loaded(AutoModelForCausalLM, folder, trust, **options).eval()
+
+
+def _adapted(model: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    with warnings.catch_warnings():  # PEFT 0.21 asks for a property that transformers 5.23 renamed
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return PeftModel.from_pretrained(model, str(adapter)).eval()
+
+
+def _loaded(factory: Any, folder: Path, trust: bool, **options: Any) -> Any:
+    try:
+        return factory.from_pretrained(
+            folder, trust_remote_code=trust, local_files_only=True, **options
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise InputError(
+            f"transformers cannot load {folder} ({' '.join(str(error).split())[:200]})",
+            "Correct the model folder, or set trust_remote_code for a model that brings its code",
+        ) from None
+
+
+@torch.inference_mode()
+def _logits(model: Any, probes: list[Tensor]) -> Tensor:
+    """Logits of every token of every probe, float32, shape (tokens, vocabulary)."""
+    return torch.cat([model(ids[None]).logits[0].float() for ids in probes])

@@ -1,0 +1,113 @@
+"""The order of the stages, which of them are up to date, and doing those that are not.
+
+A stage is a module with `inputs(run)`, the digest of everything it reads, and `execute(run)`. It is
+imported only when it is asked for, so that no command pays for another's libraries.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+from monotreme.errors import InputError
+from monotreme.recipe import STAGES, load_recipe
+from monotreme.run import Run, open_run
+
+State = Literal["done", "up to date", "to run", "waits"]
+
+
+class Stage(Protocol):
+    def inputs(self, run: Run) -> dict[str, str]: ...
+    def execute(self, run: Run) -> None: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage and where it stands; `detail` says why where that is not plain."""
+
+    stage: str
+    state: State
+    detail: str = ""
+
+
+def find_run(where: Path, runs: Path, overrides: Sequence[str] = ()) -> Run:
+    """The run of a recipe file, or the run that stands in a folder.
+
+    Raises:
+        InputError, RecipeError: there is neither, or the recipe is wrong.
+    """
+    if where.is_dir():
+        if overrides:
+            raise InputError(
+                f"--set does not go with the run folder {where}", "Name the recipe file"
+            )
+        return open_run(where)
+    recipe = load_recipe(where, overrides)
+    return Run(runs / recipe.name, recipe, where.resolve().parent)
+
+
+def plan(run: Run, stages: Sequence[str] = STAGES) -> Iterator[Step]:
+    """What `execute` would do now; a stage after one that must run can only wait for it.
+
+    Raises:
+        MonotremeError: an input of the first stage that must run cannot be read.
+    """
+    waits_for = ""
+    for name in stages:
+        if waits_for:
+            yield Step(name, "waits", f"for {waits_for}")
+        elif run.is_current(name, _stage(name).inputs(run)):
+            yield Step(name, "up to date")
+        else:
+            yield Step(name, "to run")
+            waits_for = name
+
+
+def execute(
+    run: Run,
+    stages: Sequence[str] = STAGES,
+    *,
+    force: bool = False,
+    announce: Callable[[Step], None] = lambda _: None,
+) -> list[Step]:
+    """Do the stages in order; those that are up to date are left as they are.
+
+    Args:
+        force: do them all the same.
+        announce: told of each stage when it starts and when it has ended.
+    """
+    steps = []
+    with run.open():
+        for name in stages:
+            stage = _stage(name)
+            if not force and run.is_current(name, stage.inputs(run)):
+                step = Step(name, "up to date")
+            else:
+                announce(Step(name, "to run"))
+                stage.execute(run)
+                step = Step(name, "done", f"{run.record(name)['seconds']:.1f} s")
+            announce(step)
+            steps.append(step)
+    return steps
+
+
+def push(run: Run, confirm: Callable[[Sequence[object]], bool]) -> list[str]:
+    """Publish what `release` prepared.
+
+    Args:
+        confirm: is shown each upload (its `str` says what goes where) and says whether to go on.
+
+    Returns:
+        The repositories' addresses.
+
+    Raises:
+        RefusedError, MismatchError, RemoteError: not prepared or confirmed, changed, not accepted.
+    """
+    from monotreme.release.push import push as publish
+
+    return publish(run, confirm=confirm)
+
+
+def _stage(name: str) -> Stage:
+    return cast(Stage, importlib.import_module(f"monotreme.{name}"))

@@ -1,0 +1,121 @@
+"""A small line chart as SVG text, readable on a light and on a dark page."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+Point = tuple[float, float]
+
+WIDTH, HEIGHT = 720, 320  # user units; the picture scales with its container
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 48, 48  # margins around the plotting area
+COLOURS = ("#4c8dd6", "#e07b39", "#3fa06b", "#b65fc2", "#c9a227", "#d6566b")  # mid tones
+
+_STYLE = """\
+.line-chart{font:12px system-ui,sans-serif;color:#333}
+.line-chart text{fill:currentColor}
+.line-chart .grid{stroke:currentColor;stroke-opacity:.18}
+.line-chart polyline{fill:none;stroke-width:1.5;stroke-linejoin:round}
+@media(prefers-color-scheme:dark){.line-chart{color:#ddd}}"""
+
+
+def line_chart(
+    title: str, x_label: str, y_label: str, series: Mapping[str, Sequence[Point]]
+) -> str:
+    """Draw named series of (x, y) points as lines; the same points give the same bytes.
+
+    A point that is not finite breaks its line. Series share the six colours in turn.
+    """
+    points = [p for line in series.values() for p in line if _finite(p)]
+    x_ticks, y_ticks = _ticks([x for x, _ in points]), _ticks([y for _, y in points])
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="line-chart" role="img" '
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" aria-label="{escape(title)}">',
+        f"<style>{_STYLE}</style>",
+        _text(LEFT, 18, title, "start", ' font-weight="600"'),
+        *_axes(x_ticks, y_ticks, x_label, y_label),
+        *_legend(list(series)),
+    ]
+    for number, line in enumerate(series.values()):
+        parts += _lines(line, x_ticks, y_ticks, COLOURS[number % len(COLOURS)])
+    if not points:
+        parts.append(_text(WIDTH / 2, HEIGHT / 2, "no data", "middle"))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _finite(point: Point) -> bool:
+    return math.isfinite(point[0]) and math.isfinite(point[1])
+
+
+def _ticks(values: Sequence[float], about: int = 5) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) from below the least to above the most."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value: leave room on both sides
+        margin = abs(low) / 2 or 0.5
+        low, high = low - margin, high + margin
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [i * step for i in range(first, last + 1)]
+
+
+def _axes(
+    x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str
+) -> list[str]:
+    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    parts = []
+    for tick in y_ticks:
+        y = _y(tick, y_ticks)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text(LEFT - 8, y + 4, f"{tick:.6g}", "end"))
+    for tick in x_ticks:
+        x = _x(tick, x_ticks)
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>')
+        parts.append(_text(x, bottom + 18, f"{tick:.6g}", "middle"))
+    turned = f' transform="rotate(-90 14 {(TOP + bottom) / 2:.1f})"'
+    parts.append(_text((LEFT + right) / 2, HEIGHT - 8, x_label, "middle"))
+    parts.append(_text(14, (TOP + bottom) / 2, y_label, "middle", turned))
+    return parts
+
+
+def _legend(names: Sequence[str]) -> list[str]:
+    """Names in their colours, in one row under the title."""
+    slot = (WIDTH - LEFT - RIGHT) / max(1, len(names))
+    parts = []
+    for number, name in enumerate(names):
+        x, colour = LEFT + number * slot, COLOURS[number % len(COLOURS)]
+        parts.append(f'<rect x="{x:.1f}" y="29" width="12" height="4" fill="{colour}"/>')
+        parts.append(_text(x + 17, 36, name, "start"))
+    return parts
+
+
+def _lines(
+    points: Sequence[Point], x_ticks: Sequence[float], y_ticks: Sequence[float], colour: str
+) -> list[str]:
+    """One polyline for each unbroken run of finite points; a lone point is a dot."""
+    runs: list[list[str]] = [[]]
+    for x, y in points:
+        if _finite((x, y)):
+            runs[-1].append(f"{_x(x, x_ticks):.1f},{_y(y, y_ticks):.1f}")
+        elif runs[-1]:
+            runs.append([])
+    drawn = []
+    for run in filter(None, runs):
+        if len(run) > 1:
+            drawn.append(f'<polyline stroke="{colour}" points="{" ".join(run)}"/>')
+        else:
+            x_text, y_text = run[0].split(",")
+            drawn.append(f'<circle cx="{x_text}" cy="{y_text}" r="2.5" fill="{colour}"/>')
+    return drawn
+
+
+def _x(value: float, ticks: Sequence[float]) -> float:
+    return LEFT + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (WIDTH - LEFT - RIGHT)
+
+
+def _y(value: float, ticks: Sequence[float]) -> float:
+    return HEIGHT - BOTTOM - (value - ticks[0]) / (ticks[-1] - ticks[0]) * (HEIGHT - TOP - BOTTOM)
+
+
+def _text(x: float, y: float, text: str, anchor: str, extra: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{extra}>{escape(text)}</text>'

@@ -1,0 +1,186 @@
+"""release: cards, licences and files, ready to publish (paper, section 6).
+
+`dataset/`, `adapter/` and a `merged-<id>/` for each merge that the recipe names are whole
+repositories: files, README.md and recipe.yaml. `manifest.json` holds the size and SHA-256 of each.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from monotreme.errors import InputError, RecipeError
+from monotreme.recipe import dump_recipe
+from monotreme.records import Counts, digest, read_table
+from monotreme.release.cards import (
+    Evidence,
+    adapter_card,
+    dataset_card,
+    merged_card,
+    source_rows,
+)
+from monotreme.run import Run
+from monotreme.storage import sha256
+
+NAME = "release"
+
+RECORDS = ("curate", "decontaminate", "train", "merge", "evaluate")
+# the released set's own column order, and the column of ours that each is
+RELEASED = {
+    "input": "input",
+    "output": "output",
+    "instruction": "instruction",
+    "data_source": "source",
+}
+PROVENANCE = ["id", "source", "license", "llm_written", "subject"]
+
+
+def inputs(run: Run) -> dict[str, str]:
+    """The files and records that the cards tell of, and the recipe that is copied beside them."""
+    files = {
+        "decontaminate": ["questions.parquet", "leaks.json"],
+        "train": ["adapter"],
+        "evaluate": ["scores.json"],
+        "merge": list(_named_merges(run)),
+    }
+    return {
+        "recipe": digest(dump_recipe(run.recipe), json.dumps(_revisions(run))),
+        **{
+            f"{stage}/{name}": sha256(run.output(stage, name))
+            for stage, names in files.items()
+            for name in names
+        },
+        **{f"{stage}/record.json": _record_digest(run.record(stage)) for stage in RECORDS},
+    }
+
+
+def _record_digest(record: dict[str, Any]) -> str:
+    """Of what a card can show; not of durations, which change when a stage is merely repeated."""
+    shown = [record[key] for key in ("settings", "counts", "facts", "versions")]
+    return digest(json.dumps(shown, sort_keys=True))
+
+
+def _named_merges(run: Run) -> dict[str, str]:
+    """The merges to publish, id → Hub name.
+
+    Raises:
+        RecipeError: the recipe names one that it does not make.
+    """
+    made = [into.id for into in run.recipe.merge.into]
+    for name in run.recipe.release.merged:
+        if name not in made:
+            raise RecipeError(
+                f"release.merged names {name!r}, merge.into has {', '.join(made) or 'nothing'}",
+                "Name a merge that the recipe makes",
+            )
+    return run.recipe.release.merged
+
+
+def _revisions(run: Run) -> dict[str, str]:
+    return dict(_read_json(run.folder / "run.json").get("revisions", {}))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error})", "Run its stage again") from None
+    return value
+
+
+def _evidence(run: Run, questions: pa.Table) -> Evidence:
+    records = {stage: run.record(stage) for stage in RECORDS}
+    leaks = _read_json(run.output("decontaminate", "leaks.json"))
+    columns = (questions[name].to_pylist() for name in ("source", "license", "llm_written"))
+    base_digest = records["merge"]["inputs"]["base"]
+    return Evidence(
+        name=run.recipe.name,
+        seed=run.recipe.seed,
+        release=run.recipe.release.model_dump(mode="json"),
+        records=records,
+        leaks=leaks,
+        scores=_read_json(run.output("evaluate", "scores.json")),
+        sources=source_rows(
+            zip(*columns, strict=True),
+            records["curate"]["counts"]["by_source"],
+            leaks["dropped_by_source"],
+        ),
+        base=_hub_name(base_digest),
+        base_digest=base_digest,
+        revisions=_revisions(run),
+    )
+
+
+def _hub_name(model_digest: str) -> str | None:
+    """`name` of the digest `name@commit` that a Hub model has; a local folder has a bare SHA-256."""
+    name, at, _ = model_digest.rpartition("@")
+    return name if at else None
+
+
+def _write_dataset(folder: Path, questions: pa.Table, card: str, recipe: str) -> None:
+    (folder / "data").mkdir(parents=True)
+    columns = {name: questions[column] for name, column in RELEASED.items()}
+    tables = {"train": pa.table(columns), "provenance": questions.select(PROVENANCE)}
+    for name, table in tables.items():
+        pq.write_table(table, folder / "data" / f"{name}.parquet", compression="zstd")
+    _write_texts(folder, card, recipe)
+
+
+def _write_model(folder: Path, source: Path, card: str, recipe: str) -> None:
+    """The files of a model folder with our card in place of any that came with them."""
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        place = folder / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if path.name != "README.md":
+            _link(path, place)
+    _write_texts(folder, card, recipe)
+
+
+def _link(source: Path, place: Path) -> None:
+    """A second name for the same bytes, or a copy where the file system has no such thing."""
+    try:
+        os.link(source, place)
+    except OSError:
+        shutil.copyfile(source, place)
+
+
+def _write_texts(folder: Path, card: str, recipe: str) -> None:
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+
+
+def execute(run: Run) -> None:
+    """Prepare the folders to publish.
+
+    Raises:
+        InputError: an earlier stage has not finished, or its files cannot be read.
+        RecipeError: `release.merged` names a merge that the recipe does not make.
+    """
+    questions = read_table(run.output("decontaminate", "questions.parquet"))
+    recipe = dump_recipe(run.recipe)
+    merges = _named_merges(run)
+    given = inputs(run)
+    evidence = _evidence(run, questions)
+    with run.stage(NAME, given) as work:
+        with work.file("dataset") as folder:
+            _write_dataset(folder, questions, dataset_card(evidence), recipe)
+        with work.file("adapter") as folder:
+            source = run.output("train", "adapter")
+            _write_model(folder, source, adapter_card(evidence), recipe)
+        for name in merges:
+            into = _hub_name(evidence.records["merge"]["inputs"][f"into/{name}"])
+            with work.file(f"merged-{name}") as folder:
+                source = run.output("merge", name)
+                _write_model(folder, source, merged_card(evidence, name, into), recipe)
+        files = [{"path": path, **entry} for path, entry in work.outputs.items()]
+        work.json("manifest.json", files)
+        work.counts = Counts.tally(questions["source"].to_pylist(), [])
+        work.facts = {
+            "num_files": len(files),
+            "bytes": sum(file["bytes"] for file in files),
+            "folders": ["dataset", "adapter", *(f"merged-{name}" for name in merges)],
+        }

@@ -1,0 +1,131 @@
+"""A run's records as tables on a terminal; every number comes from a record."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from monotreme.recipe import STAGES
+from monotreme.records import read_table
+from monotreme.run import Run
+
+ROWS = {"dropped": ("curate", "dropped.parquet"), "leaked": ("decontaminate", "leaked.parquet")}
+_CELL = 200  # characters of a text that one row shows
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Everything the summary prints, as plain JSON: records of the finished stages and scores."""
+    done = [s for s in STAGES if (run.folder / s / "record.json").exists()]
+    found: dict[str, Any] = {
+        "run": str(run.folder),
+        "stages": {s: _brief(run.record(s)) for s in done},
+    }
+    if "decontaminate" in done:
+        found["leaks"] = _json(run, "decontaminate", "leaks.json")
+    if "evaluate" in done:
+        found["evaluation"] = _json(run, "evaluate", "scores.json")
+    if "release" in done:
+        outputs = run.record("release")["outputs"]
+        found["cards"] = [
+            str(run.folder / "release" / o) for o in outputs if o.endswith("README.md")
+        ]
+    return found
+
+
+def _brief(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: record[key] for key in ("counts", "facts", "seconds", "peak_bytes")}
+
+
+def _json(run: Run, stage: str, name: str) -> Any:
+    return json.loads(run.output(stage, name).read_text(encoding="utf-8"))
+
+
+def rows(run: Run, what: str, source: str | None, limit: int) -> list[dict[str, Any]]:
+    """The first rows that a stage dropped, those nearest to their twin first."""
+    table = read_table(run.output(*ROWS[what]))
+    if source is not None:
+        table = table.filter(pc.equal(table["source"], source))
+    order = [("similarity", "descending"), ("id", "ascending")]
+    found: list[dict[str, Any]] = table.sort_by(order).slice(0, limit).to_pylist()
+    if what == "dropped":
+        kept = read_table(run.output("curate", "questions.parquet")).select(["id", "instruction"])
+        texts = dict(zip(kept["id"].to_pylist(), kept["instruction"].to_pylist(), strict=True))
+        found = [{**row, "twin_text": texts.get(row["twin"])} for row in found]
+    return found
+
+
+def print_rows(found: Iterable[dict[str, Any]]) -> None:
+    """Dropped rows beside what they yield to."""
+    table = Table("source", "reason", "similarity", "dropped", "because of", show_lines=True)
+    for row in found:
+        similarity = "" if row["similarity"] is None else f"{row['similarity']:.3f}"
+        twin = row.get("benchmark_text") or row.get("twin_text") or row.get("detail") or ""
+        reason = " ".join(filter(None, (row.get("verdict"), row["reason"])))
+        cells = (row["source"], reason, similarity, row["instruction"], twin)
+        table.add_row(*(escape(cell[:_CELL]) for cell in cells))
+    Console().print(table)
+
+
+def print_summary(run: Run) -> None:
+    """Rows by reason, leaks, scores and deltas with error bars, where the cards are."""
+    found = summary(run)
+    console = Console()
+    console.print(_stages_table(found["stages"]))
+    if found.get("leaks", {}).get("table"):
+        console.print(_leaks_table(found["leaks"]))
+    if "evaluation" in found:
+        console.print(_scores_table(found["evaluation"]))
+        for row in found["evaluation"]["perplexity"]:
+            console.print(f"perplexity of {escape(row['model'])}: {row['perplexity']:.2f}")
+    for card in found.get("cards", []):
+        console.print(f"card: {escape(card)}", soft_wrap=True)
+
+
+def _stages_table(stages: dict[str, Any]) -> Table:
+    table = Table("stage", "read", "kept", "dropped", "why", "seconds", title="What each stage did")
+    for name, record in stages.items():
+        counts = record["counts"]
+        why = ", ".join(f"{reason} {num}" for reason, num in sorted(counts["by_reason"].items()))
+        numbers = (f"{counts[key]:,}" for key in ("read", "kept", "dropped"))
+        table.add_row(name, *numbers, why, f"{record['seconds']:.1f}")
+    return table
+
+
+def _leaks_table(leaks: dict[str, Any]) -> Table:
+    title = f"Questions over similarity {leaks['threshold']} to a benchmark question, by gravest verdict"
+    columns: Sequence[str] = (
+        "source",
+        "benchmark",
+        "duplicate",
+        "gray_area",
+        "similar_but_different",
+    )
+    table = Table(*columns, title=title)
+    for row in leaks["table"]:
+        table.add_row(*(escape(str(row[column])) for column in columns))
+    return table
+
+
+def _scores_table(evaluation: dict[str, Any]) -> Table:
+    table = Table("model", "benchmark", "score", "± s.e.", "against the base", "95 % interval", "p")
+    table.title = f"Scores in points ({evaluation['protocol']})"
+    deltas = {(d["model"], d["benchmark"]): d for d in evaluation["deltas"]}
+    for row in evaluation["scores"]:
+        delta = deltas.get((row["model"], row["benchmark"]))
+        cells = [escape(row["model"]), escape(row["benchmark"])]
+        cells += [f"{row['score']:.2f}", f"{row['stderr']:.2f}"]
+        table.add_row(*cells, *(_delta_cells(delta) if delta else ()))
+    return table
+
+
+def _delta_cells(delta: dict[str, Any]) -> tuple[str, str, str]:
+    p = delta["p_value"]
+    return (
+        f"{delta['delta']:+.2f} ± {delta['stderr']:.2f}",
+        f"{delta['low']:+.2f} … {delta['high']:+.2f}",
+        "" if p is None else f"{p:.2g}",
+    )

@@ -1,0 +1,145 @@
+"""Train: a LoRA adapter on the base model, from the decontaminated questions (paper, section 3).
+
+encode (texts → tokens) → batches (steps, rows, weights) → loop (updates, log), with attention,
+lora and checkpoint beside it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monotreme.errors import InputError
+from monotreme.plot import line_chart
+from monotreme.records import Counts, digest, dropped_table, read_questions
+from monotreme.run import Run
+from monotreme.storage import sha256
+from monotreme.train.attention import check_isolation
+from monotreme.train.checkpoint import Checkpoints
+from monotreme.train.encode import Encoded, check_vocabulary, encode, load_tokenizer
+from monotreme.train.loop import Settings, train
+from monotreme.train.lora import (
+    add_adapter,
+    load_base,
+    lora_config,
+    max_positions,
+    save_adapter,
+    trainable,
+)
+
+NAME = "train"
+ENDS = 10  # steps that the first and the last loss are means over
+
+
+def inputs(run: Run) -> dict[str, str]:
+    """What this stage reads, by name, with its digest."""
+    return {
+        "decontaminate/questions.parquet": sha256(run.output("decontaminate", "questions.parquet")),
+        "base": run.model_digest(run.recipe.train.base),
+    }
+
+
+def log_facts(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the log says of a whole training; tokens count once an epoch."""
+    losses = [line["loss"] for line in lines]
+    tokens = sum(line["num_tokens"] for line in lines)
+    return {
+        "num_steps": len(lines),
+        "num_tokens": tokens,
+        "num_answer_tokens": sum(line["num_answer_tokens"] for line in lines),
+        "first_loss": _mean(losses[:ENDS]),
+        "last_loss": _mean(losses[-ENDS:]),
+        "tokens_per_second": round(tokens / sum(line["seconds"] for line in lines), 1),
+    }
+
+
+def loss_chart(lines: list[dict[str, Any]]) -> str:
+    """The loss of each step and its mean over the last steps, as SVG."""
+    losses = [line["loss"] for line in lines]
+    means = [_mean(losses[max(0, i + 1 - ENDS) : i + 1]) for i in range(len(losses))]
+    series = {
+        "loss of the step": list(enumerate(losses, start=1)),
+        f"mean of {ENDS} steps": list(enumerate(means, start=1)),
+    }
+    return line_chart("Training loss", "step", "cross-entropy, nats per token", series)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _model_with_adapter(run: Run, folder: Path) -> Any:
+    settings = run.recipe.train
+    model = load_base(folder, settings.precision, settings.base.trust_remote_code)
+    config = lora_config(settings.rank, settings.alpha, settings.dropout, settings.targets)
+    model = add_adapter(model, config, run.recipe.seed)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    check_isolation(model.eval())
+    return model
+
+
+def _checkpoints(run: Run, folder: Path, encoded: Encoded, base: str) -> Checkpoints:
+    settings = run.settings(NAME)
+    del settings["save_steps"], settings["base"]  # neither a change of steps nor of name is one
+    identity = {
+        "data": encoded.digest,
+        "settings": digest(json.dumps(settings, sort_keys=True)),
+        "base": base,
+    }
+    return Checkpoints(folder / "checkpoints", identity)
+
+
+def _settings(run: Run) -> Settings:
+    recipe = run.recipe.train
+    return Settings(
+        learning_rate=recipe.learning_rate,
+        warmup_steps=recipe.warmup_steps,
+        batch_size=recipe.batch_size,
+        epochs=recipe.epochs,
+        weighting=recipe.weighting,
+        row_tokens=recipe.max_length,  # memory for the longest question allowed is enough for all
+        autocast=recipe.precision == "bf16",
+        save_steps=recipe.save_steps,
+        seed=run.recipe.seed,
+    )
+
+
+def execute(run: Run) -> None:
+    """Train the adapter and leave it with its log, its loss curve and what was dropped.
+
+    Raises:
+        InputError: base or questions cannot be used, or the loss is no number any more.
+        MismatchError: the tokenizer does not belong to the model.
+    """
+    recipe = run.recipe.train
+    with run.stage(NAME, found := inputs(run)) as work:
+        questions = read_questions(run.output("decontaminate", "questions.parquet"))
+        folder = run.model(recipe.base)
+        tokenizer = load_tokenizer(folder, recipe.base.trust_remote_code)
+        model = _model_with_adapter(run, folder)
+        limit = min(recipe.max_length, max_positions(model))
+        encoded, kept, dropped = encode(tokenizer, questions, limit)
+        if not kept:
+            raise InputError(
+                f"none of {len(questions):,} questions can be trained on within {limit:,} tokens",
+                "Raise train.max_length, or look at the questions of decontaminate",
+            )
+        work.table("dropped.parquet", dropped_table(dropped))
+        check_vocabulary(encoded, model.get_input_embeddings().num_embeddings, folder)
+        log = work.folder / "log.jsonl"
+        checkpoints = _checkpoints(run, work.folder, encoded, found["base"])
+        train(model, encoded, kept, _settings(run), checkpoints, log)
+        with work.file("adapter") as adapter:
+            save_adapter(model, adapter, recipe.base.model, recipe.base.revision)
+        work.register("log.jsonl")
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        work.text("loss.svg", loss_chart(lines))
+        work.counts = Counts.tally(
+            [q.source for q in kept], [(d.question.source, d.reason) for d in dropped]
+        )
+        work.facts = {
+            **log_facts(lines),
+            "mean_length": round(float(encoded.lengths.mean()), 1),
+            "num_trainable_parameters": sum(p.numel() for p in trainable(model).values()),
+        }

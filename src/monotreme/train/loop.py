@@ -1,0 +1,258 @@
+"""The training loop: one update a step, one line of the log an update.
+
+The loss of a step is the weighted sum of the cross-entropies of its answer tokens (weights: see
+`batches.token_weights`); neither packing nor the cut into rows changes it.
+"""
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from monotreme.errors import InputError
+from monotreme.progress import progress
+from monotreme.records import Question, digest
+from monotreme.train.attention import boundaries
+from monotreme.train.batches import (
+    MicroBatch,
+    Weighting,
+    micro_batches,
+    num_steps,
+    questions_of_step,
+    token_weights,
+)
+from monotreme.train.checkpoint import Checkpoints, notice
+from monotreme.train.encode import Encoded
+from monotreme.train.lora import drop_in_adapter_only, trainable
+
+CLIP = 1.0  # largest norm of a step's gradient: the default of transformers' Trainer
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # AdamW's, as in the paper's code; weight decay 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training does, apart from model and data.
+
+    Attributes:
+        row_tokens: tokens of a forward pass at most.
+        autocast: whether matrix products are done in bfloat16.
+    """
+
+    learning_rate: float
+    warmup_steps: int
+    batch_size: int
+    epochs: int
+    weighting: Weighting
+    row_tokens: int
+    autocast: bool
+    save_steps: int
+    seed: int
+
+
+def learning_rate(step: int, total: int, warmup_steps: int, peak: float) -> float:
+    """Linear from 0 to the peak, then a cosine to 0; `step` counts from 0.
+
+    The values are those of transformers' get_cosine_schedule_with_warmup: the first step of a
+    warm-up has rate 0.
+    """
+    if step < warmup_steps:
+        return peak * step / warmup_steps
+    done = (step - warmup_steps) / max(1, total - warmup_steps)
+    return peak * (1 + math.cos(math.pi * done)) / 2
+
+
+def dropout_seed(seed: int, step: int, row: int) -> int:
+    """Seed of the dropout in a forward pass, so that a resumed training draws the same."""
+    return int(digest("dropout", str(seed), str(step), str(row))[:15], 16)
+
+
+def question_losses(model: nn.Module, row: MicroBatch, autocast: bool) -> Tensor:
+    """Each question's share of the step's loss; shape (Q,). Their sum, over rows, is the loss.
+
+    Only the positions that predict an answer token are taken to the vocabulary.
+    """
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+        logits_AV = model(
+            input_ids=row.ids.to(device),
+            position_ids=row.position_ids.to(device),
+            logits_to_keep=row.predicts.to(device),
+            use_cache=False,
+            **boundaries(row.cu_seq_lens.to(device), row.max_length),
+        ).logits[0]
+    logits_AV = logits_AV.to(torch.promote_types(logits_AV.dtype, torch.float32))
+    losses_A = F.cross_entropy(logits_AV, row.labels.to(device), reduction="none")
+    weighted_A = losses_A * row.weights.to(device, losses_A.dtype)
+    parts = torch.split_with_sizes(weighted_A, row.num_answer_tokens)
+    return torch.stack([part.sum() for part in parts])
+
+
+def train(
+    model: Any,
+    encoded: Encoded,
+    questions: Sequence[Question],
+    settings: Settings,
+    checkpoints: Checkpoints,
+    log: Path,
+) -> None:
+    """Train the adapter in `model` in place, from the newest checkpoint if there is one.
+
+    Leaves one JSON line a step in `log`. SIGTERM and Ctrl-C end the step under way, save a
+    checkpoint and exit; a second one acts at once.
+
+    Raises:
+        InputError: the loss or its gradient is not a finite number, or the GPU's memory is full.
+        SystemExit: the process was told to stop.
+    """
+    parameters = trainable(model)
+    optimizer = torch.optim.AdamW(parameters.values(), betas=BETAS, eps=EPSILON, weight_decay=0.0)
+    drop_in_adapter_only(model)
+    done = checkpoints.restore(parameters, optimizer, log)
+    total = num_steps(len(questions), settings.batch_size, settings.epochs)
+    with (
+        _interruption() as stopping,
+        _deterministic(),
+        log.open("a", encoding="utf-8") as lines,
+        progress("train", total - done) as advance,
+    ):
+        for step in range(done, total):
+            line = _update(model, optimizer, encoded, questions, settings, step, total)
+            lines.write(json.dumps(line) + "\n")
+            lines.flush()
+            advance(1)
+            stop = stopping()
+            if stop or step + 1 == total or (step + 1) % settings.save_steps == 0:
+                checkpoints.save(step + 1, parameters, optimizer, log)
+            if stop:
+                notice(
+                    f"stopped after step {step + 1} of {total}; the same command goes on from there"
+                )
+                break
+
+
+def _update(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    encoded: Encoded,
+    questions: Sequence[Question],
+    settings: Settings,
+    step: int,
+    total: int,
+) -> dict[str, Any]:
+    """One step (counted from 0); returns its line of the log (counted from 1)."""
+    started = time.perf_counter()
+    chosen = questions_of_step(len(questions), settings.batch_size, settings.seed, step)
+    asked = [questions[i] for i in chosen.tolist()]
+    parts = []
+    for number, row in enumerate(
+        micro_batches(encoded, chosen, settings.weighting, settings.row_tokens)
+    ):
+        torch.manual_seed(dropout_seed(settings.seed, step, number))
+        shares = _forward(model, row, settings.autocast, step)
+        torch.autograd.backward(shares.sum())
+        parts.append(shares.detach())
+    shares_Q = torch.cat(parts).tolist()
+    _check_finite(step, asked, shares_Q, "the loss")
+    norm = nn.utils.clip_grad_norm_(trainable(model).values(), CLIP).item()
+    _check_finite(step, asked, [norm] * len(asked), "the gradient")
+    rate = learning_rate(step, total, settings.warmup_steps, settings.learning_rate)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad()
+    answers_Q = encoded.num_answer_tokens[chosen]
+    weights_Q = (token_weights(answers_Q, settings.weighting) * answers_Q).tolist()
+    return {
+        "step": step + 1,
+        "loss": sum(shares_Q),
+        "learning_rate": rate,
+        "grad_norm": norm,
+        "num_tokens": int(encoded.lengths[chosen].sum()),
+        "num_answer_tokens": int(answers_Q.sum()),
+        "seconds": round(time.perf_counter() - started, 6),
+        "loss_by_source": loss_by_source([q.source for q in asked], shares_Q, weights_Q),
+    }
+
+
+def loss_by_source(
+    sources: Sequence[str], shares: Sequence[float], weights: Sequence[float]
+) -> dict[str, float]:
+    """Mean loss of each source's questions, in the step's own weighting."""
+    found: dict[str, float] = {}
+    for source in sorted(set(sources)):
+        mine = [i for i, name in enumerate(sources) if name == source]
+        found[source] = sum(shares[i] for i in mine) / sum(weights[i] for i in mine)
+    return found
+
+
+def _forward(model: nn.Module, row: MicroBatch, autocast: bool, step: int) -> Tensor:
+    try:
+        return question_losses(model, row, autocast)
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"step {step + 1}: the GPU's memory is too small for a row of {row.ids.numel():,} tokens",
+            "Lower train.max_length, which also bounds a row, or take a larger GPU",
+        ) from None
+
+
+def _check_finite(step: int, asked: Sequence[Question], values: Sequence[float], what: str) -> None:
+    bad = [q.id[:12] for q, value in zip(asked, values, strict=True) if not math.isfinite(value)]
+    if bad:
+        raise InputError(
+            f"step {step + 1}: {what} is not a finite number (questions {', '.join(bad)})",
+            "Lower train.learning_rate, or look at these questions and at the base model",
+        )
+
+
+@contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Give what tells whether the process was told to stop; exit with its signal at the end."""
+    received: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        _restore(before)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
+    try:
+        yield lambda: bool(received)
+    finally:
+        _restore(before)
+    if received:
+        raise SystemExit(128 + received[0])  # the shell's exit status for a signal
+
+
+def _restore(handlers: Mapping[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Prefer algorithms that give the same bits each time; they cost next to nothing here."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic  # its one attribute is a property without a type
+    fill, memory.fill_uninitialized_memory = memory.fill_uninitialized_memory, False  # only slow
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        memory.fill_uninitialized_memory = fill

@@ -1,0 +1,309 @@
+"""A training that is stopped, killed or damaged anywhere ends with the bytes of one that was not."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import finish, sums, write_model
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from monotreme import train
+from monotreme.errors import StorageError
+from monotreme.run import Run
+from monotreme.train.checkpoint import ADAPTER, KEEP, LOG, OPTIMIZER, STATE, Checkpoints
+
+STEPS = 24
+SETTINGS = {
+    "batch_size": 4,
+    "epochs": 3,
+    "warmup_steps": 4,
+    "rank": 4,
+    "learning_rate": 1e-2,
+    "dropout": 0.1,
+    "save_steps": 4,
+    "max_length": 200,  # two rows a step
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def make(make_run: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
+    """A run of 30 questions and 24 steps, alone in a folder of its own."""
+
+    def build(name: str = "test", num: int = 30, **settings: Any) -> Run:
+        run = make_run(name=name, train={**SETTINGS, **settings})
+        run = Run(tmp_path / "runs" / name, run.recipe, tmp_path)
+        finish(run, "decontaminate", sums(num))
+        return run
+
+    return build
+
+
+@pytest.fixture
+def whole(make: Callable[..., Run]) -> Run:
+    """The training that nothing interrupts."""
+    run = make("whole")
+    train.execute(run)
+    return run
+
+
+def weights(run: Run) -> bytes:
+    return run.output("train", "adapter/adapter_model.safetensors").read_bytes()
+
+
+def log(run: Run) -> list[dict[str, Any]]:
+    """The lines of the log without their times."""
+    lines = run.output("train", "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def same(run: Run, other: Run) -> bool:
+    assert [line["step"] for line in log(run)] == list(range(1, len(log(other)) + 1))
+    return weights(run) == weights(other) and log(run) == log(other)
+
+
+@contextmanager
+def signalled(number: int, forward: int) -> Iterator[None]:
+    """Send this process a signal at the so-manieth forward pass of the whole model."""
+    seen = 0
+
+    def count(module: nn.Module, _args: Any) -> None:
+        nonlocal seen
+        seen += type(module).__name__ == "PeftModelForCausalLM"
+        if seen == forward:
+            seen += 1
+            signal.raise_signal(number)
+
+    hook = register_module_forward_pre_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def stop(run: Run, forward: int, number: int = signal.SIGTERM) -> None:
+    with signalled(number, forward), pytest.raises(SystemExit) as caught:
+        train.execute(run)
+    assert caught.value.code == 128 + number
+
+
+def checkpoints(run: Run) -> list[Path]:
+    return sorted((run.folder / "train/checkpoints").iterdir(), key=lambda p: int(p.name[5:]))
+
+
+# ── interrupted ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_stopped_again_and_again_equals_uninterrupted(
+    make: Callable[..., Run], whole: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Between checkpoints, at one, by both signals, in the middle of a step's rows."""
+    run = make()
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    for forward, number in ((5, signal.SIGTERM), (12, signal.SIGINT), (29, signal.SIGTERM)):
+        stop(run, forward, number)
+        assert not (run.folder / "train/record.json").exists()
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    said = capfd.readouterr().err
+    assert "stopped after step" in said
+    assert "damaged" not in said
+    train.execute(run)
+    assert same(run, whole)
+    assert not (run.folder / "train/checkpoints").exists()
+
+
+def test_a_stop_saves_the_step_it_is_in(make: Callable[..., Run]) -> None:
+    run = make()
+    stop(run, 3)  # two passes check that questions are apart; the third begins step 1
+    (folder,) = checkpoints(run)
+    assert folder.name == "step-1"
+    assert len((folder / LOG).read_text(encoding="utf-8").splitlines()) == 1
+
+
+def test_a_full_disk_while_saving_keeps_the_checkpoint_before(
+    make: Callable[..., Run], whole: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy of the log fails once, after weights and optimizer are written."""
+    run = make()
+    copy = shutil.copyfile
+
+    def fail(source: Path, target: Path) -> None:
+        if target.parent.name == ".step-12.tmp":
+            raise OSError(28, "No space left on device")
+        copy(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", fail)
+        with pytest.raises(StorageError, match="step-12"):
+            train.execute(run)
+    assert [p.name for p in checkpoints(run)] == ["step-4", "step-8"]
+    train.execute(run)
+    assert same(run, whole)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+from monotreme import train
+from monotreme.run import open_run
+torch.set_num_threads(1)
+train.execute(open_run(Path(sys.argv[1])))
+"""
+
+
+def test_killed_at_any_time_equals_uninterrupted(make: Callable[..., Run], whole: Run) -> None:
+    """A real SIGKILL of another process, at a time drawn anew in every execution of the test."""
+    run = make()
+    with run.open():
+        pass  # leaves recipe.yaml and run.json for the other process
+    wanted = random.SystemRandom().randint(1, STEPS - 1)
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(run.folder)], stderr=subprocess.PIPE)
+    path = run.folder / "train/log.jsonl"
+    deadline = time.monotonic() + 120
+    while child.poll() is None and time.monotonic() < deadline:
+        if path.exists() and path.read_text(encoding="utf-8").count("\n") >= wanted:
+            break
+        time.sleep(0.001)
+    child.kill()
+    _, said = child.communicate()
+    assert child.returncode in (-signal.SIGKILL, 0), said.decode()
+    assert path.read_text(encoding="utf-8").count("\n") >= wanted
+    train.execute(run)
+    assert same(run, whole), f"killed after step {wanted}"
+
+
+# ── damaged, or another training's ───────────────────────────────────────────────────────────────
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _unlink(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [(ADAPTER, _flip), (OPTIMIZER, _cut), (OPTIMIZER, _unlink), (LOG, _empty), (STATE, _cut)],
+)
+def test_a_damaged_checkpoint_is_passed_over(
+    make: Callable[..., Run],
+    whole: Run,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    damage: Callable[[Path], None],
+) -> None:
+    """The one before it is used; what remains of the damaged one does no harm."""
+    run = make()
+    stop(run, 30)
+    before, newest = checkpoints(run)
+    damage(newest / name)
+    train.execute(run)
+    assert f"{newest.name} is damaged and is passed over" in capfd.readouterr().err.replace(
+        "\n", ""
+    )
+    assert before.name != newest.name
+    assert same(run, whole)
+
+
+def test_with_every_checkpoint_damaged_it_starts_anew(make: Callable[..., Run], whole: Run) -> None:
+    run = make()
+    stop(run, 30)
+    for folder in checkpoints(run):
+        _cut(folder / ADAPTER)
+    train.execute(run)
+    assert same(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"num": 29}, "data"),
+        ({"learning_rate": 5e-3}, "settings"),
+        ({"base": "other"}, "base"),
+    ],
+)
+def test_another_training_never_uses_it(
+    make: Callable[..., Run],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    change: dict[str, Any],
+    named: str,
+) -> None:
+    """Other questions, settings or base: said by name, deleted, and started from the beginning."""
+    write_model(tmp_path / "other", seed=7)
+    stop(make(), 30)
+    changed = make(**change)
+    train.execute(changed)
+    said = " ".join(capfd.readouterr().err.split())
+    assert f"is of a training with other {named}; it is deleted" in said
+    clean = make("clean", **change)
+    train.execute(clean)
+    assert same(changed, clean)
+
+
+def test_how_often_it_saves_is_not_another_training(make: Callable[..., Run], whole: Run) -> None:
+    stop(make(), 30)
+    run = make(save_steps=7)
+    newest = checkpoints(run)[-1].name
+    stop(run, 4)
+    assert [newest, *(p.name for p in checkpoints(run))].count(newest) == 2  # it went on from there
+    train.execute(run)
+    assert same(run, whole)
+
+
+def test_the_last_two_are_kept_and_state_is_exact(tmp_path: Path) -> None:
+    weight = nn.Parameter(torch.arange(4.0))
+    optimizer = torch.optim.AdamW([weight])
+    (tmp_path / "log").write_text("", encoding="utf-8")
+    saved = Checkpoints(tmp_path / "checkpoints", {"data": "1"})
+    for step in (2, 9, 10):
+        weight.grad = torch.full((4,), float(step))
+        optimizer.step()
+        saved.save(step, {"w": weight}, optimizer, tmp_path / "log")
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"step-9", "step-10"}
+    assert KEEP == 2
+    other = nn.Parameter(torch.zeros(4))
+    fresh = torch.optim.AdamW([other])
+    assert saved.restore({"w": other}, fresh, tmp_path / "log") == 10
+    assert torch.equal(other, weight)
+    for key, value in optimizer.state[weight].items():
+        assert torch.equal(fresh.state[other][key], value)
+
+
+def test_without_checkpoints_it_starts_with_an_empty_log(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("of another training\n", encoding="utf-8")
+    weight = nn.Parameter(torch.zeros(1))
+    none = Checkpoints(tmp_path / "checkpoints", {})
+    assert none.restore({"w": weight}, torch.optim.AdamW([weight]), tmp_path / "log") == 0
+    assert (tmp_path / "log").stat().st_size == 0

@@ -1,0 +1,337 @@
+"""The stage: every model on every benchmark, records first, nothing lost to a kill."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from monotreme import evaluate
+from monotreme.errors import InputError, MismatchError
+from monotreme.records import read_table
+from monotreme.run import Run
+from monotreme.storage import sha256
+
+# PEFT 0.21 asks transformers 5 for an attribute by its old name; here only to make an adapter.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What train and merge would leave: a random adapter that matters, and it merged."""
+    folder = tmp_path_factory.mktemp("trained")
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    targets = ["gate_proj", "up_proj", "down_proj"]
+    config = LoraConfig(
+        task_type="CAUSAL_LM", r=4, lora_alpha=16, target_modules=targets, init_lora_weights=False
+    )
+    model = get_peft_model(base, config)
+    model.save_pretrained(folder / "adapter")
+    model.merge_and_unload().save_pretrained(folder / "merged")
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder / "merged")
+    return folder
+
+
+def arc_row(number: int) -> dict[str, Any]:
+    letters = ["A", "B", "C"]
+    texts = [f"The answer is {number + step}." for step in range(3)]
+    return {
+        "question": f"What is {number} plus two?",
+        "choices": {"text": texts, "label": letters},
+        "answerKey": letters[number % 3],
+        "subject": "sums" if number % 2 else "metals",
+    }
+
+
+def qa_row(number: int) -> dict[str, Any]:
+    targets = {"choices": ["iron", f"wood {number}", "glass"], "labels": [0, 1, 1]}
+    return {"question": f"Which of these is {number}?", "mc2_targets": targets}
+
+
+def mmlu_row(number: int) -> dict[str, Any]:
+    return {
+        "question": f"Which is a metal, {number}?",
+        "choices": ["iron", "wood", "glass", "two"],
+        "answer": number % 4,
+        "subject": "anatomy" if number < 7 else "global_facts",
+    }
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture
+def ready(tmp_path: Path, make_run: MakeRun, trained: Path) -> Callable[..., Run]:
+    """A run whose train and merge have finished, three small benchmarks and three texts."""
+    data = tmp_path / "data"
+    write_lines(data / "sums/test.jsonl", [arc_row(i) for i in range(9)])
+    write_lines(data / "sums/train.jsonl", [arc_row(i) for i in range(20, 26)])
+    write_lines(data / "mmlu/test.jsonl", [mmlu_row(i) for i in range(10)])
+    write_lines(data / "mmlu/dev.jsonl", [mmlu_row(i) for i in range(10)])
+    write_lines(data / "truthfulqa/validation.jsonl", [qa_row(i) for i in range(6)])
+    texts = ["What is two plus three? The answer is 12.", "Which of these is a metal?", "A"]
+    write_lines(data / "texts.jsonl", [{"text": text} for text in texts])
+
+    def make(**settings: Any) -> Run:
+        benchmarks = [
+            {"id": "sums", "path": "data/sums", "shots": 2, "limit": 7},
+            {"id": "mmlu", "path": "data/mmlu", "shots": 1},
+            {"id": "truthfulqa", "path": "data/truthfulqa"},
+            {"id": "gsm8k", "path": "data/gsm8k"},
+        ]
+        table = {"benchmarks": benchmarks, "texts": "data/texts.jsonl", "precision": "fp32"}
+        run = make_run(evaluate={**table, "batch_tokens": 256, **settings})
+        leave(run, "train", "adapter", trained / "adapter")
+        leave(run, "merge", "base", trained / "merged")
+        return run
+
+    return make
+
+
+def leave(run: Run, stage: str, name: str, folder: Path) -> None:
+    with run.stage(stage, {}) as work, work.file(name) as path:
+        shutil.copytree(folder, path)
+
+
+def scores_of(run: Run) -> Any:
+    return json.loads(run.output("evaluate", "scores.json").read_text(encoding="utf-8"))
+
+
+def test_every_model_is_scored_on_every_benchmark(ready: Callable[..., Run]) -> None:
+    run = ready()
+    evaluate.execute(run)
+    scores = scores_of(run)
+    benchmarks = ["sums", "mmlu", "truthfulqa", "mean"]
+    models = ["base", "adapter", "merged-base"]
+    found = [(row["model"], row["benchmark"]) for row in scores["scores"]]
+    assert found == [(model, benchmark) for model in models for benchmark in benchmarks]
+    assert {(row["model"], row["benchmark"]) for row in scores["deltas"]} == {
+        (model, benchmark) for model in models[1:] for benchmark in benchmarks
+    }
+    assert [row["metric"] for row in scores["scores"][:4]] == ["acc_norm", "acc", "mc2", "mean"]
+    assert "| merged-base |" in run.output("evaluate", "scores.md").read_text(encoding="utf-8")
+    assert not (run.folder / "evaluate/parts").exists()
+
+
+def test_questions_over_the_limit_are_counted_as_dropped(ready: Callable[..., Run]) -> None:
+    run = ready()
+    evaluate.execute(run)
+    counts = run.record("evaluate")["counts"]
+    assert counts["by_source"]["sums"] == {"read": 9, "kept": 7, "dropped": 2}
+    assert (counts["read"], counts["by_reason"]) == (25, {"limit": 2})
+    assert run.is_current("evaluate", evaluate.inputs(run))
+
+
+def test_scores_follow_from_the_records_alone(ready: Callable[..., Run]) -> None:
+    run = ready(texts=None)
+    evaluate.execute(run)
+    items = read_table(run.output("evaluate", "items.parquet"))
+    assert evaluate.summarise(items, {}, run.recipe.seed) == scores_of(run)
+    rows = [r for r in items.to_pylist() if (r["model"], r["benchmark"]) == ("base", "sums")]
+    assert len(rows) == 7
+    right = 0
+    for row in rows:
+        by_character = [x / n for x, n in zip(row["log_likelihoods"], row["lengths"], strict=True)]
+        right += row["labels"][by_character.index(max(by_character))]
+    (score,) = [
+        s for s in scores_of(run)["scores"] if (s["model"], s["benchmark"]) == ("base", "sums")
+    ]
+    assert score["score"] == pytest.approx(100 * right / 7)
+
+
+def test_the_adapter_scores_as_the_model_it_is_merged_into(ready: Callable[..., Run]) -> None:
+    run = ready()
+    evaluate.execute(run)
+    rows = read_table(run.output("evaluate", "items.parquet")).to_pylist()
+    base, adapter, merged = (
+        [x for row in rows if row["model"] == model for x in row["log_likelihoods"]]
+        for model in ("base", "adapter", "merged-base")
+    )
+    assert adapter == pytest.approx(merged, abs=1e-3)
+    assert adapter != pytest.approx(base, abs=0.1)
+    first, second, third = scores_of(run)["perplexity"]
+    assert (first["delta_log_loss"], second["num_tokens"]) == (None, first["num_tokens"])
+    assert second["delta_log_loss"] == pytest.approx(third["delta_log_loss"], abs=1e-4)
+    difference = second["log_loss"] - first["log_loss"]
+    assert second["delta_log_loss"] == pytest.approx(difference)
+
+
+def test_perplexity_is_that_of_transformers_loss(
+    ready: Callable[..., Run], tiny_model: Path
+) -> None:
+    run = ready()
+    evaluate.execute(run)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    loss = num_tokens = 0
+    for line in run.locate("data/texts.jsonl").read_text(encoding="utf-8").splitlines():
+        ids = torch.tensor([tokenizer(json.loads(line)["text"])["input_ids"]])
+        num = ids.shape[1] - 1
+        with torch.no_grad():
+            loss += num * model(ids, labels=ids).loss.item()
+        num_tokens += num
+    (row, *_) = scores_of(run)["perplexity"]
+    assert row["num_tokens"] == num_tokens
+    assert row["perplexity"] == pytest.approx(math.exp(loss / num_tokens), rel=1e-4)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from monotreme import evaluate
+from monotreme.run import open_run
+
+load, loaded = evaluate.load_scorer, []
+
+def load_then_die(*args, **kwargs):
+    loaded.append(args)
+    if len(loaded) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return load(*args, **kwargs)
+
+evaluate.load_scorer = load_then_die
+run = open_run(Path(sys.argv[1]))
+with run.open():
+    evaluate.execute(run)
+"""
+
+
+def test_killed_and_resumed_equals_uninterrupted(
+    ready: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process dies before the third model; the next one loads only that and ends the same."""
+    run = ready()
+    with run.open():
+        evaluate.execute(run)
+    folder = run.folder / "evaluate"
+    names = ("items.parquet", "scores.json", "scores.md")
+    whole = {name: sha256(folder / name) for name in names}
+    shutil.rmtree(folder)
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLED, str(run.folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert not (folder / "record.json").exists()
+    assert len(list((folder / "parts").glob("*.parquet"))) == 8
+
+    loaded: list[Path] = []
+
+    def counted(folder: Path, *args: Any, **kwargs: Any) -> Any:
+        loaded.append(folder)
+        return load(folder, *args, **kwargs)
+
+    load = evaluate.load_scorer
+    monkeypatch.setattr(evaluate, "load_scorer", counted)
+    evaluate.execute(run)
+    assert loaded == [run.output("merge", "base")]
+    assert {name: sha256(folder / name) for name in names} == whole
+
+
+def test_parts_of_another_adapter_are_not_taken(
+    ready: Callable[..., Run], trained: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    run = ready(texts=None)
+    evaluate.execute(run)
+    first = scores_of(run)
+    items = read_table(run.output("evaluate", "items.parquet"))
+
+    changed = tmp_path / "changed"
+    shutil.copytree(trained / "adapter", changed)
+    weights = changed / "adapter_model.safetensors"
+    save_file({name: -2 * tensor for name, tensor in load_file(weights).items()}, weights)
+    leave(run, "train", "adapter", changed)
+    assert not run.is_current("evaluate", evaluate.inputs(run))
+    evaluate.execute(run)
+
+    again = read_table(run.output("evaluate", "items.parquet"))
+    same = [
+        x == y
+        for x, y in zip(
+            items["log_likelihoods"].to_pylist(), again["log_likelihoods"].to_pylist(), strict=True
+        )
+    ]
+    changed_models = {m for m, s in zip(items["model"].to_pylist(), same, strict=True) if not s}
+    assert changed_models == {"adapter"}
+    assert scores_of(run) != first
+
+
+def test_a_delta_between_different_prompts_is_refused(ready: Callable[..., Run]) -> None:
+    few = ready(texts=None)
+    evaluate.execute(few)
+    items = read_table(few.output("evaluate", "items.parquet"))
+    base = items.filter([m == "base" for m in items["model"].to_pylist()])
+    benchmarks = [{"id": "mmlu", "path": "data/mmlu", "shots": 2}]
+    many = ready(texts=None, benchmarks=benchmarks)
+    evaluate.execute(many)
+    others = read_table(many.output("evaluate", "items.parquet"))
+    others = others.filter([m == "adapter" for m in others["model"].to_pylist()])
+    import pyarrow as pa
+
+    with pytest.raises(MismatchError, match="mmlu: adapter"):
+        evaluate.summarise(pa.concat_tables([base, others]), {}, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [('{"words": "a"}', "line 2 has no `text`"), ('{"text": ', "line 2 is not JSON")],
+)
+def test_bad_texts_are_one_clear_error(ready: Callable[..., Run], line: str, problem: str) -> None:
+    run = ready()
+    run.locate("data/texts.jsonl").write_text('{"text": "a"}\n' + line, encoding="utf-8")
+    with pytest.raises(InputError, match=problem):
+        evaluate.execute(run)
+
+
+def test_texts_without_a_character_are_refused(ready: Callable[..., Run]) -> None:
+    run = ready()
+    run.locate("data/texts.jsonl").write_text('{"text": ""}\n', encoding="utf-8")
+    with pytest.raises(InputError, match="holds no text"):
+        evaluate.execute(run)
+
+
+def test_an_adapter_in_a_pickle_is_refused(
+    ready: Callable[..., Run], trained: Path, tmp_path: Path
+) -> None:
+    run = ready()
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    shutil.copy(trained / "adapter/adapter_config.json", pickled)
+    torch.save({}, pickled / "adapter_model.bin")
+    leave(run, "train", "adapter", pickled)
+    with pytest.raises(InputError, match=r"adapter_model\.safetensors is missing"):
+        evaluate.execute(run)
+
+
+def test_an_adapter_of_another_model_is_refused(
+    ready: Callable[..., Run], trained: Path, tmp_path: Path
+) -> None:
+    """PEFT alone would go on with random weights where the adapter has none."""
+    from safetensors.torch import load_file, save_file
+
+    run = ready()
+    partial = tmp_path / "partial"
+    shutil.copytree(trained / "adapter", partial)
+    weights = partial / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: t for name, t in tensors.items() if "layers.1." not in name}, weights)
+    leave(run, "train", "adapter", partial)
+    with pytest.raises(InputError, match="missing adapter keys"):
+        evaluate.execute(run)

@@ -1,0 +1,340 @@
+"""A merge is PEFT's merge bit for bit, and a target that does not fit is refused by name."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import write_model
+from safetensors.torch import load_file, save_file
+
+from monotreme import merge
+from monotreme.errors import InputError, MismatchError, RefusedError
+from monotreme.merge import read_adapter, shards, tolerance
+from monotreme.records import Counts
+from monotreme.run import Run
+from monotreme.storage import sha256
+
+# PEFT 0.21 asks a model for a property whose name transformers 5.23 has changed.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+MLP = ["gate_proj", "up_proj", "down_proj"]
+
+
+def load(folder: Path, dtype: Any = "auto") -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+
+
+def write_adapter(folder: Path, base: Path, seed: int = 1, **settings: Any) -> Path:
+    """A PEFT adapter with random factors, as training leaves one."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    options = {"r": 16, "lora_alpha": 16, "target_modules": MLP, "task_type": "CAUSAL_LM"}
+    model = get_peft_model(load(base), LoraConfig(**{**options, **settings}))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    model.save_pretrained(folder)
+    return folder
+
+
+def cast(model: Path, folder: Path, dtype: torch.dtype) -> Path:
+    """The same model stored in another dtype."""
+    shutil.copytree(model, folder)
+    load(model, dtype).save_pretrained(folder)
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {
+        k: v for path in sorted(folder.glob("*.safetensors")) for k, v in load_file(path).items()
+    }
+
+
+def same_bits(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(
+        ours[name].dtype == theirs[name].dtype
+        and torch.equal(ours[name].view(torch.uint8), theirs[name].view(torch.uint8))
+        for name in ours
+    )
+
+
+@pytest.fixture(scope="session")
+def adapter(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    return write_adapter(tmp_path_factory.mktemp("adapter") / "adapter", tiny_model)
+
+
+@pytest.fixture
+def merging(make_run: Callable[..., Run], adapter: Path) -> Callable[..., Run]:
+    """A run whose train stage has left an adapter."""
+
+    def make(source: Path = adapter, **tables: Any) -> Run:
+        run = make_run(**tables)
+        with run.stage("train", {}) as work:
+            with work.file("adapter") as folder:
+                shutil.copytree(source, folder)
+            work.counts = Counts()
+        return run
+
+    return make
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"lora_alpha": 24},
+        {"lora_alpha": 24, "use_rslora": True},
+        {"rank_pattern": {"down_proj": 4}, "alpha_pattern": {"layers.1.mlp.up_proj": 40}},
+    ],
+    ids=["alpha-16", "alpha-24", "rslora", "patterns"],
+)
+def test_a_merge_has_the_bits_of_peft(
+    tmp_path: Path, tiny_model: Path, merging: Callable[..., Run], dtype: str, settings: Any
+) -> None:
+    from peft import PeftModel
+
+    target = cast(tiny_model, tmp_path / "target", DTYPES[dtype])
+    source = write_adapter(tmp_path / "lora", target, **settings)
+    run = merging(source, train={"base": str(target)})
+
+    merge.execute(run)
+
+    theirs = PeftModel.from_pretrained(load(target), source).merge_and_unload()
+    theirs.save_pretrained(tmp_path / "theirs")
+    assert same_bits(weights(run.output("merge", "base")), weights(tmp_path / "theirs"))
+
+
+def test_the_record_tells_what_the_merge_did(merging: Callable[..., Run], tiny_model: Path) -> None:
+    run = merging()
+    merge.execute(run)
+
+    record = run.record("merge")
+    facts = record["facts"]["base"]
+    before, after = weights(tiny_model), weights(run.output("merge", "base"))
+    delta = sum(float((after[name] - before[name]).double().square().sum()) for name in before)
+    whole = sum(float(w.double().square().sum()) for w in before.values())
+
+    assert facts["num_adapted"] == 6  # three matrices in two layers
+    assert facts["num_adapted"] + facts["num_copied"] == record["counts"]["kept"] == len(before)
+    assert facts["dtypes"] == ["F32"]
+    assert facts["delta_norm_ratio"] == pytest.approx((delta / whole) ** 0.5, rel=1e-4)
+    assert 0 <= facts["unchanged_share"] < 0.01
+    assert facts["verify"]["max_difference"] <= facts["verify"]["bound"] < facts["verify"]["effect"]
+    assert merge.inputs(run) == record["inputs"]
+    assert run.is_current("merge", merge.inputs(run))
+
+
+def test_shards_only_cut_the_same_weights(merging: Callable[..., Run]) -> None:
+    whole = merging()
+    merge.execute(whole)
+    before = weights(whole.output("merge", "base"))
+
+    cut = merging(merge={"into": ["base"]})
+    object.__setattr__(cut.recipe.merge, "shard_bytes", 30_000)  # under what a recipe may ask
+    merge.execute(cut)
+
+    folder = cut.output("merge", "base")
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    files = sorted(path.name for path in folder.glob("*.safetensors"))
+    assert len(files) > 2
+    assert sorted(set(index["weight_map"].values())) == files
+    assert index["metadata"]["total_size"] == sum(w.nbytes for w in before.values())
+    assert same_bits(weights(folder), before)
+
+
+def test_shards_hold_every_tensor_once_in_order() -> None:
+    sizes = {"a": 5, "b": 5, "c": 1, "d": 99, "e": 1}
+    assert shards(sizes, 10) == [["a", "b"], ["c"], ["d"], ["e"]]
+    assert shards(sizes, 1000) == [list(sizes)]
+
+
+def test_a_merge_of_a_sharded_tied_model_keeps_it_tied(
+    tmp_path: Path, merging: Callable[..., Run]
+) -> None:
+    base = write_model(tmp_path / "tied", tie_word_embeddings=True)
+    load(base).save_pretrained(base, max_shard_size="40KB")
+    (base / "model.safetensors").unlink()
+    run = merging(write_adapter(tmp_path / "lora", base), train={"base": str(base)})
+
+    merge.execute(run)
+
+    model = load(run.output("merge", "base"))
+    assert "lm_head.weight" not in weights(run.output("merge", "base"))
+    assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+
+
+def test_the_same_run_again_leaves_the_same_bytes(merging: Callable[..., Run]) -> None:
+    run = merging()
+    merge.execute(run)
+    first = sha256(run.output("merge", "base"))
+    merge.execute(run)
+    assert sha256(run.output("merge", "base")) == first
+
+
+def test_another_model_of_the_same_base_is_merged_and_its_tokenizer_copied(
+    tmp_path: Path, merging: Callable[..., Run]
+) -> None:
+    other = write_model(tmp_path / "other", seed=5)
+    (other / "LICENSE.txt").write_text("terms")
+    run = merging(merge={"into": ["base", {"id": "other", "model": str(other)}]})
+
+    merge.execute(run)
+
+    folder = run.output("merge", "other")
+    changed = [k for k, w in weights(folder).items() if not torch.equal(w, weights(other)[k])]
+    assert sorted(changed) == sorted(read_adapter(run.output("train", "adapter")))
+    names = ("config.json", "generation_config.json", "tokenizer.json", "LICENSE.txt")
+    for name in names:
+        assert (folder / name).read_bytes() == (other / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("shape", "named"),
+    [
+        ({"vocab_size": 400}, "vocab_size 400"),
+        ({"num_hidden_layers": 3}, "num_hidden_layers 3"),
+        ({"intermediate_size": 96}, "intermediate_size 96"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}, "rope_theta 500000"),
+    ],
+)
+def test_a_model_of_another_shape_is_refused_by_name(
+    tmp_path: Path, merging: Callable[..., Run], shape: Any, named: str
+) -> None:
+    other = write_model(tmp_path / "other", **shape)
+    run = merging(merge={"into": ["base", {"id": "other", "model": str(other)}]})
+    with pytest.raises(MismatchError, match=f"merge other: .*{named}"):
+        merge.execute(run)
+    assert not (run.folder / "merge").exists(), "a merge was written before all were checked"
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def rename_tensor(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["renamed"] = tensors.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(tensors, folder / "model.safetensors")
+
+
+def swap_tokens(folder: Path) -> None:
+    def swap(tokenizer: dict[str, Any]) -> None:
+        vocabulary = tokenizer["model"]["vocab"]
+        vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+
+    edit(folder / "tokenizer.json", swap)
+
+
+def only_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def cut_off(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def escape(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"w": "../x.safetensors"}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "says"),
+    [
+        (rename_tensor, MismatchError, "lacks model.layers.1.mlp.up_proj.weight"),
+        (swap_tokens, MismatchError, "token 'a' is number"),
+        (only_pickle, InputError, "only pickle files such as pytorch_model.bin"),
+        (cut_off, InputError, "not a whole safetensors file"),
+        (escape, InputError, "points outside its folder"),
+        (
+            lambda f: edit(f / "config.json", lambda c: c.update(model_type="mistral")),
+            MismatchError,
+            "model_type mistral",
+        ),
+        (
+            lambda f: edit(f / "config.json", lambda c: c.update(quantization_config={"bits": 4})),
+            RefusedError,
+            "quantised",
+        ),
+        (lambda f: (f / "config.json").write_text("[]"), InputError, "not a table"),
+    ],
+)
+def test_a_spoilt_target_is_one_clear_error(
+    tmp_path: Path,
+    merging: Callable[..., Run],
+    tiny_model: Path,
+    spoil: Callable[[Path], object],
+    kind: type[Exception],
+    says: str,
+) -> None:
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    spoil(other)
+    run = merging(merge={"into": [{"id": "other", "model": str(other)}]})
+    with pytest.raises(kind, match=says) as error:
+        merge.execute(run)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"bias": "lora_only"}, "bias lora_only"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights pissa"),
+    ],
+)
+def test_a_feature_that_a_merge_cannot_express_is_refused_by_name(
+    tmp_path: Path, merging: Callable[..., Run], tiny_model: Path, settings: Any, named: str
+) -> None:
+    source = write_adapter(tmp_path / "lora", tiny_model, **settings)
+    with pytest.raises(RefusedError, match=named):
+        merge.execute(merging(source))
+
+
+def test_factors_that_are_not_finite_are_refused(tmp_path: Path, adapter: Path) -> None:
+    source = shutil.copytree(adapter, tmp_path / "lora")
+    tensors = load_file(source / "adapter_model.safetensors")
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, source / "adapter_model.safetensors")
+    with pytest.raises(InputError, match="not finite"):
+        read_adapter(source)
+
+
+def test_a_merge_that_fails_its_proof_leaves_nothing(
+    merging: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = merge.write.merged_weight
+
+    def wrong(weight: torch.Tensor, factors: Any) -> Any:
+        merged, delta = exact(weight, factors)
+        return merged + delta / 100, delta  # one per cent too much
+
+    run = merging()
+    monkeypatch.setattr(merge.write, "merged_weight", wrong)
+    with pytest.raises(MismatchError, match="over the bound"):
+        merge.execute(run)
+    assert list((run.folder / "merge").iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_the_bound_grows_with_the_rounding_and_the_depth(dtype: torch.dtype) -> None:
+    logits = torch.ones(3, 4)
+    bound = tolerance(logits, dtype, 4)
+    assert bound >= 4 * torch.finfo(dtype).eps
+    assert tolerance(10 * logits, dtype, 4) == pytest.approx(10 * bound)
+    assert tolerance(logits, dtype, 16) == pytest.approx(2 * bound)

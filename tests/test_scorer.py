@@ -1,0 +1,188 @@
+"""Log-likelihoods: whatever is batched together, the numbers are those of one text by itself."""
+
+import math
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from monotreme.errors import InputError
+from monotreme.evaluate.scorer import Scorer, encode_pairs, load_scorer
+
+TOLERANCE = 1e-4  # nats, float32
+
+PAIRS = [
+    ("Question: What is two plus three?\nAnswer:", " The answer is 5."),
+    ("Question: What is two plus three?\nAnswer:", " 12"),
+    ("Question: Which of these is a metal?\nAnswer:", " iron"),
+    ("Question: Which of these is a metal?\nAnswer:", " A"),
+    ("Question: Which of these is a metal?\nAnswer:", " B"),
+    ("Below is an instruction that describes a task. " * 4 + "Answer: ", "wood or glass"),
+    ("A", " complete response"),
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+def scorer_of(folder: Path, batch_tokens: int = 1024) -> Scorer:
+    return load_scorer(
+        folder, None, precision="fp32", batch_tokens=batch_tokens, trust_remote_code=False
+    )
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tiny_model: Path, tokenizer: Any) -> list[tuple[float, int, bool]]:
+    """Straight from the model: no batch, no shared row, every logit."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    found = []
+    for context, continuation in PAIRS:
+        moved = context.rstrip()
+        whole = tokenizer(context + continuation, add_special_tokens=False)["input_ids"]
+        start = len(tokenizer(moved, add_special_tokens=False)["input_ids"])
+        with torch.no_grad():
+            log_probs = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+        chosen = [log_probs[i - 1, whole[i]].item() for i in range(start, len(whole))]
+        best = [log_probs[i - 1].argmax().item() == whole[i] for i in range(start, len(whole))]
+        found.append((sum(chosen), len(chosen), all(best)))
+    return found
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100, 150, 100_000])
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_batches_and_order_change_nothing(
+    tiny_model: Path,
+    one_by_one: list[tuple[float, int, bool]],
+    batch_tokens: int,
+    order: int,
+) -> None:
+    places = random.Random(order).sample(range(len(PAIRS)), len(PAIRS))
+    scored = scorer_of(tiny_model, batch_tokens).continuations([PAIRS[i] for i in places], "pairs")
+    for place, found in zip(places, scored, strict=True):
+        total, num_tokens, greedy = one_by_one[place]
+        assert found.log_likelihood == pytest.approx(total, abs=TOLERANCE)
+        assert (found.num_tokens, found.greedy, found.truncated) == (num_tokens, greedy, False)
+
+
+def test_the_first_choice_of_the_model_is_greedy_and_any_other_is_not(tiny_model: Path) -> None:
+    scorer = scorer_of(tiny_model)
+    context = "Question: What is two plus three?\nAnswer:"
+    letters = [chr(code) for code in range(33, 127)]
+    scored = scorer.continuations([(context, letter) for letter in letters], "letters")
+    ids = encode_pairs(scorer.tokenizer, [(context, letter) for letter in letters], 512)
+    with torch.no_grad():
+        logits = scorer.model(torch.tensor(ids[0].tokens[None, :-1].astype("int64"))).logits[0, -1]
+    best = int(logits.argmax())
+    assert [found.greedy for found in scored] == [int(span.tokens[-1]) == best for span in ids]
+
+
+def test_one_token_choices_share_one_forward_pass(tiny_model: Path) -> None:
+    scorer = scorer_of(tiny_model)
+    sizes: list[int] = []
+    scorer.model.register_forward_pre_hook(
+        lambda _, __, given: sizes.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    pairs = [("Which of these is a metal?", letter) for letter in "ABCD"]
+    scored = scorer.continuations(pairs, "letters")
+    (span, *_) = encode_pairs(scorer.tokenizer, pairs, 512)
+    assert sizes == [len(span.tokens) - 1]
+    assert len({found.log_likelihood for found in scored}) == 4
+
+
+def test_spaces_at_the_end_of_a_context_belong_to_the_continuation(tokenizer: Any) -> None:
+    moved, given = encode_pairs(tokenizer, [("Answer: ", "iron"), ("Answer:", " iron")], 512)
+    assert (moved.tokens.tolist(), moved.start) == (given.tokens.tolist(), given.start)
+
+
+def test_no_special_token_is_added(tokenizer: Any) -> None:
+    (span,) = encode_pairs(tokenizer, [("Answer:", " iron")], 512)
+    assert tokenizer.bos_token_id not in span.tokens
+    assert tokenizer.decode(span.tokens) == "Answer: iron"
+
+
+def test_a_long_context_loses_its_beginning_and_says_so(tiny_model: Path, tokenizer: Any) -> None:
+    """The model's 512 places read 512 tokens; the last token is predicted, not read."""
+    ending = "Which of these is a metal?"
+    long = "0 1 2 3 4 5 6 7 8 9 " * 60 + ending
+    (span,) = encode_pairs(tokenizer, [(long, " iron")], 512)
+    assert (len(span.tokens), span.truncated) == (513, True)
+    assert tokenizer.decode(span.tokens).endswith(f"{ending} iron")
+    assert tokenizer.decode(span.tokens[span.start :]) == " iron"
+
+    found, whole = scorer_of(tiny_model).continuations([(long, " iron"), (ending, " iron")], "x")
+    assert (found.truncated, whole.truncated) == (True, False)
+    assert found.num_tokens == whole.num_tokens
+
+
+@pytest.mark.parametrize(
+    ("continuation", "problem"), [("", "has 0 tokens"), (" iron" * 600, "1 to 512 can be scored")]
+)
+def test_a_continuation_that_cannot_be_scored_is_refused(
+    tokenizer: Any, continuation: str, problem: str
+) -> None:
+    with pytest.raises(InputError, match=problem):
+        encode_pairs(tokenizer, [("Answer:", continuation)], 512)
+
+
+def test_the_loss_of_a_text_is_transformers_own(tiny_model: Path, tokenizer: Any) -> None:
+    texts = ["Below is an instruction.", "What is two plus three? The answer is 12.", ""]
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    found = scorer_of(tiny_model).texts(texts, "texts")
+    for text, (loss, num_tokens) in zip(texts[:2], found, strict=False):
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        assert ids[0, 0] == tokenizer.bos_token_id
+        with torch.no_grad():
+            mean = model(ids, labels=ids).loss.item()
+        assert num_tokens == ids.shape[1] - 1
+        assert loss / num_tokens == pytest.approx(mean, abs=TOLERANCE)
+    assert found[2] == (0, 0)
+
+
+def test_every_token_of_a_long_text_is_predicted_once(tiny_model: Path, tokenizer: Any) -> None:
+    text = "0 1 2 3 4 5 6 7 8 9 " * 120
+    num = len(tokenizer(text, verbose=False)["input_ids"])
+    assert num > 2 * 512
+    ((loss, num_tokens),) = scorer_of(tiny_model).texts([text], "texts")
+    assert num_tokens == num - 1
+    assert math.isfinite(loss)
+
+
+def test_bf16_stays_near_float32(tiny_model: Path, one_by_one: list[Any]) -> None:
+    scorer = load_scorer(
+        tiny_model, None, precision="bf16", batch_tokens=1024, trust_remote_code=False
+    )
+    assert scorer.model.dtype == torch.bfloat16
+    for found, (total, *_) in zip(scorer.continuations(PAIRS, "pairs"), one_by_one, strict=True):
+        assert found.log_likelihood == pytest.approx(total, rel=0.02)
+
+
+def broken_model(tiny_model: Path, folder: Path, how: str) -> Path:
+    shutil.copytree(tiny_model, folder)
+    weights = folder / "model.safetensors"
+    if how == "no weights":
+        weights.unlink()
+    if how == "truncated":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    if how == "a pickle":
+        weights.unlink()
+        torch.save({}, folder / "pytorch_model.bin")
+    if how == "a weight missing":
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(weights)
+        del tensors["model.layers.1.mlp.up_proj.weight"]
+        save_file(tensors, weights, {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("how", ["no weights", "truncated", "a pickle", "a weight missing"])
+def test_a_broken_model_is_one_clear_error(tiny_model: Path, tmp_path: Path, how: str) -> None:
+    with pytest.raises(InputError, match="broken cannot be loaded") as caught:
+        scorer_of(broken_model(tiny_model, tmp_path / "broken", how))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,64 @@
+"""A file is whole or absent, and what stood there before survives every failure."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from monotreme.errors import InputError
+from monotreme.storage import sha256, writing
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="broke"), writing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("broke")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path):
+    path = tmp_path / "model"
+    for name in ("old", "new"):
+        with writing(path) as temporary:
+            temporary.mkdir()
+            (temporary / name).write_text(name)
+    assert [p.name for p in path.iterdir()] == ["new"]
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path):
+    """A real failing write: the process may not make a file of more than 1,000 bytes."""
+    (tmp_path / "a.txt").write_text("old")
+    script = f"""
+import resource, signal
+from pathlib import Path
+from monotreme.storage import writing
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+with writing(Path({str(tmp_path / "a.txt")!r})) as path:
+    path.write_text("x" * 100_000)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("monotreme.errors.StorageError: cannot write")
+    assert "File too large" in last
+    assert "bytes free" in last
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_the_digest_of_a_folder_sees_names_and_contents(tmp_path: Path):
+    (tmp_path / "a").write_text("1")
+    first = sha256(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    second = sha256(tmp_path)
+    (tmp_path / "b").write_text("22")
+    assert len({first, second, sha256(tmp_path)}) == 3
+
+
+def test_nothing_there_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match="absent cannot be read"):
+        sha256(tmp_path / "absent")

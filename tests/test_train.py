@@ -1,0 +1,490 @@
+"""The training means what it says: packing, cut, weights, order, rates, and an adapter PEFT reads."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import finish, sums, write_model, write_tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import get_cosine_schedule_with_warmup as reference_schedule
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from monotreme import train
+from monotreme.errors import InputError
+from monotreme.records import Question, read_table
+from monotreme.run import Run
+from monotreme.storage import sha256
+from monotreme.train import attention, batches, loop
+from monotreme.train.checkpoint import Checkpoints
+from monotreme.train.encode import Encoded, encode, load_tokenizer
+from monotreme.train.lora import (
+    add_adapter,
+    load_base,
+    lora_config,
+    max_positions,
+    save_adapter,
+    trainable,
+)
+
+MLP = ["gate_proj", "up_proj", "down_proj"]
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+# PEFT 0.21 asks transformers for a property by its old name
+PEFT_WARNING = "ignore:`is_gradient_checkpointing`:FutureWarning"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Four other things may be running; and tiny products gain nothing from threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def uneven(num: int) -> list[Question]:
+    """Questions whose answers differ much in length, from three sources."""
+    return [
+        replace(q, output=q.output * (1 + 3 * (i % 4)), source=f"source {i % 3}")
+        for i, q in enumerate(sums(num))
+    ]
+
+
+def fresh_model(folder: Path, dropout: float = 0.0, targets: list[str] = MLP) -> Any:
+    """The tiny model with an adapter whose B is not zero, so that A has a gradient."""
+    model = add_adapter(load_base(folder, "fp32", False), lora_config(4, 8, dropout, targets), 0)
+    torch.manual_seed(1)
+    for name, weight in trainable(model).items():
+        if "lora_B" in name:
+            nn.init.normal_(weight, std=0.1)
+    loop.drop_in_adapter_only(model)
+    return model
+
+
+@pytest.fixture
+def model64(tiny_model: Path) -> Any:
+    """The same in float64, where only a mistake makes a difference.
+
+    Its norms are torch's own: transformers' compute in float32 whatever they are given.
+    """
+    model = fresh_model(tiny_model, targets=[*MLP, "q_proj", "k_proj", "v_proj"])
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LlamaRMSNorm):
+            norm = nn.RMSNorm(32, eps=module.variance_epsilon).requires_grad_(False)
+            model.set_submodule(name, norm)
+    return model.double()
+
+
+@pytest.fixture(scope="module")
+def encoded(tiny_model: Path) -> Encoded:
+    return encode(load_tokenizer(tiny_model, False), uneven(9), 512)[0]
+
+
+def gradients(model: Any, loss: Tensor) -> dict[str, Tensor]:
+    weights = trainable(model)
+    return dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
+
+
+def step_loss(model: Any, encoded: Encoded, chosen: Any, weighting: Any, budget: int) -> Tensor:
+    rows = batches.micro_batches(encoded, chosen, weighting, budget)
+    return torch.cat([loop.question_losses(model, row, autocast=False) for row in rows]).sum()
+
+
+def mean_losses_alone(model: Any, encoded: Encoded) -> list[Tensor]:
+    """Each question's mean loss over its answer by transformers' own attention, alone."""
+    model.set_attn_implementation("sdpa")
+    losses = []
+    for start, end in pairwise(encoded.offsets.tolist()):
+        ids = torch.from_numpy(encoded.ids[start:end].astype(np.int64))[None]
+        labels = ids.where(torch.from_numpy(encoded.is_answer[start:end]), -100)
+        logits = model(input_ids=ids).logits[0, :-1]  # its own loss would round to float32
+        losses.append(F.cross_entropy(logits, labels[0, 1:], ignore_index=-100))
+    model.set_attn_implementation(attention.ATTENTION)
+    return losses
+
+
+# ── what a step's loss means ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("weighting", ["question", "token"])
+@pytest.mark.parametrize("budget", [1, 200, 100_000])
+def test_neither_packing_nor_cut_changes_loss_or_gradient(
+    model64: Any, encoded: Encoded, weighting: Any, budget: int
+) -> None:
+    """Against transformers' own attention on one question at a time, in float64."""
+    means = torch.stack(mean_losses_alone(model64, encoded))
+    tokens = torch.from_numpy(encoded.num_answer_tokens)
+    expected = means.mean() if weighting == "question" else (means * tokens).sum() / tokens.sum()
+    loss = step_loss(model64, encoded, np.arange(9), weighting, budget)
+    torch.testing.assert_close(loss, expected, **EXACT)
+    ours, reference = gradients(model64, loss), gradients(model64, expected)
+    assert any(g.abs().max() > 1e-3 for g in reference.values())
+    for name, gradient in reference.items():
+        torch.testing.assert_close(ours[name], gradient, **EXACT)
+
+
+def test_weightings_differ_on_uneven_answers(model64: Any, encoded: Encoded) -> None:
+    by_question = step_loss(model64, encoded, np.arange(9), "question", 512)
+    by_token = step_loss(model64, encoded, np.arange(9), "token", 512)
+    assert abs(by_question - by_token) > 1e-4
+
+
+def test_the_order_within_a_step_does_not_matter(model64: Any, encoded: Encoded) -> None:
+    forth = step_loss(model64, encoded, np.arange(9), "question", 300)
+    back = step_loss(model64, encoded, np.arange(9)[::-1].copy(), "question", 300)
+    torch.testing.assert_close(forth, back, **EXACT)
+
+
+def test_packed_logits_equal_each_question_alone(model64: Any, encoded: Encoded) -> None:
+    (row,) = batches.micro_batches(encoded, np.arange(9), "token", 100_000)
+    kwargs = attention.boundaries(row.cu_seq_lens, row.max_length)
+    packed = model64(row.ids, position_ids=row.position_ids, use_cache=False, **kwargs).logits[0]
+    model64.set_attn_implementation("sdpa")
+    for start, end in pairwise(row.cu_seq_lens.tolist()):
+        alone = model64(row.ids[:, start:end], use_cache=False).logits[0]
+        torch.testing.assert_close(packed[start:end], alone, **EXACT)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.none() | st.integers(1, 5))
+def test_attention_equals_a_masked_softmax(lengths: list[int], window: int | None) -> None:
+    """Documents apart, causal, with a sliding window, two query heads to a key head."""
+    torch.manual_seed(sum(lengths))
+    ends = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
+    query, key, value = (torch.randn(1, heads, ends[-1], 8).double() for heads in (4, 2, 2))
+    document = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    place = torch.arange(len(document))
+    back = place[:, None] - place
+    seen = (back >= 0) & (document[:, None] == document) & (back < (window or 99))
+    key2, value2 = (x.repeat_interleave(2, dim=1) for x in (key, value))
+    scores = (query @ key2.mT * 0.3).masked_fill(~seen, -torch.inf)
+    expected = (scores.softmax(-1) @ value2).transpose(1, 2)
+    found, _ = attention.packed_attention(
+        nn.Identity(), query, key, value, None,
+        cu_seq_lens_q=ends, max_length_q=max(lengths), scaling=0.3, sliding_window=window,
+    )  # fmt: skip
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+def test_a_changed_score_is_refused() -> None:
+    rows = [torch.randn(1, 1, 2, 8)] * 3
+    ends = torch.tensor([0, 2], dtype=torch.int32)
+    with pytest.raises(InputError, match="attention uses softcap"):
+        attention.packed_attention(
+            nn.Identity(), *rows, cu_seq_lens_q=ends, max_length_q=2, softcap=50.0
+        )
+
+
+class Running(nn.Module):
+    """A model whose state runs through the row: each token's logits hold the mean of all before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(8, 8)
+
+    def forward(self, input_ids: Tensor, **_: Any) -> Any:
+        logits = self.embedding(input_ids).cumsum(1) / 10
+        return type("Output", (), {"logits": logits})
+
+
+def test_a_model_that_mixes_questions_is_refused(tiny_model: Path) -> None:
+    attention.check_isolation(load_base(tiny_model, "bf16", False))
+    with pytest.raises(InputError, match="Running lets one question of a row see another"):
+        attention.check_isolation(Running())
+
+
+# ── order, cut, rate ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_epoch_of_the_paper_is_1558_updates() -> None:
+    """24,926 questions in batches of 16; the last one has 14."""
+    assert batches.num_steps(24_926, 16, 1) == 1558
+    assert len(batches.questions_of_step(24_926, 16, 42, 1557)) == 14
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_every_epoch_is_every_question_once(num: int, size: int, epochs: int, seed: int) -> None:
+    total = batches.num_steps(num, size, epochs)
+    steps = [batches.questions_of_step(num, size, seed, step).tolist() for step in range(total)]
+    each = total // epochs
+    for epoch in range(epochs):
+        read = [q for step in steps[epoch * each : (epoch + 1) * each] for q in step]
+        assert sorted(read) == list(range(num))
+        assert read == batches.order(num, seed, epoch).tolist()
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    assert batches.order(8, 42, 0).tolist() == [4, 1, 3, 6, 0, 7, 2, 5]  # on every machine
+    orders = {tuple(batches.order(50, seed, epoch)) for seed in range(5) for epoch in range(5)}
+    assert len(orders) == 25
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.integers(1, 60))
+def test_rows_keep_order_and_budget(lengths: list[int], budget: int) -> None:
+    runs = batches.cut(lengths, budget)
+    assert [n for run in runs for n in lengths[run]] == lengths
+    assert all(sum(lengths[run]) <= budget or len(lengths[run]) == 1 for run in runs)
+    for this, following in pairwise(runs):  # no run ends while the next question would fit
+        assert sum(lengths[this]) + lengths[following][0] > budget
+
+
+@pytest.mark.parametrize(("total", "warmup"), [(1558, 100), (7, 0), (5, 10), (10, 10), (1, 0)])
+def test_rates_are_those_of_transformers(total: int, warmup: int) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=4e-4)
+    schedule = reference_schedule(optimizer, warmup, total)
+    for step in range(total):
+        expected = optimizer.param_groups[0]["lr"]
+        found = loop.learning_rate(step, total, warmup, 4e-4)
+        assert found == pytest.approx(expected, rel=1e-12, abs=1e-18)
+        optimizer.step()
+        schedule.step()
+
+
+def test_loss_by_source_is_the_mean_in_the_steps_weighting() -> None:
+    """Two questions of a (losses 2 and 4) and one of b (6), each a third of the step's loss."""
+    found = loop.loss_by_source(["a", "b", "a"], [2 / 3, 6 / 3, 4 / 3], [1 / 3] * 3)
+    assert found == pytest.approx({"a": 3.0, "b": 6.0})
+
+
+# ── the adapter ──────────────────────────────────────────────────────────────────────────────────
+
+LLAMA_2 = {
+    "7B": ((4096, 11008, 32, 32, 32), 23_199_744),
+    "13B": ((5120, 13824, 40, 40, 40), 36_372_480),
+    "70B": ((8192, 28672, 80, 64, 8), 141_557_760),
+}
+
+
+@pytest.mark.parametrize("size", LLAMA_2)
+def test_trainable_parameters_of_the_paper(size: str) -> None:
+    """Rank 16 on the three MLP layers: 23.2 M, 36.4 M and 141.6 M."""
+    (hidden, inner, layers, heads, key_heads), expected = LLAMA_2[size]
+    config = LlamaConfig(
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+    )
+    with torch.device("meta"):
+        model = add_adapter(LlamaForCausalLM(config), lora_config(16, 16, 0.05, MLP), 0)
+    assert sum(p.numel() for p in trainable(model).values()) == expected
+
+
+def test_the_adapter_starts_from_the_seed_and_changes_nothing_yet(tiny_model: Path) -> None:
+    def start(seed: int) -> Any:
+        return add_adapter(load_base(tiny_model, "bf16", False), lora_config(4, 4, 0, MLP), seed)
+
+    one, same, other = start(1), start(1), start(2)
+    for (name, weight), again in zip(trainable(one).items(), trainable(same).values(), strict=True):
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, again)
+        assert torch.equal(weight, trainable(other)[name]) == ("lora_B" in name)
+    ids = torch.tensor([[1, 5, 9]])
+    kwargs = attention.boundaries(torch.tensor([0, 3], dtype=torch.int32), 3)
+    with torch.no_grad():
+        adapted = one.eval()(ids, use_cache=False, **kwargs).logits
+        with one.disable_adapter():
+            assert torch.equal(adapted, one(ids, use_cache=False, **kwargs).logits)
+
+
+def test_dropout_works_in_the_adapter_alone(tiny_model: Path, encoded: Encoded) -> None:
+    model = fresh_model(tiny_model, dropout=0.5)
+    training = [name for name, m in model.named_modules() if m.training]
+    assert training
+    assert all("lora_dropout" in name for name in training)
+    losses = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        losses.append(step_loss(model, encoded, np.arange(9), "question", 512))
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_unknown_targets_are_named_with_the_right_ones(tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="'gate', which is no linear layer") as caught:
+        add_adapter(load_base(tiny_model, "fp32", False), lora_config(4, 4, 0, ["gate"]), 0)
+    assert "Choose from down_proj, gate_proj, k_proj, lm_head, o_proj" in str(caught.value)
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+def test_peft_reads_the_adapter_and_says_what_the_trained_model_says(
+    tiny_model: Path, encoded: Encoded, tmp_path: Path
+) -> None:
+    model = fresh_model(tiny_model)
+    settings = loop.Settings(1e-2, 0, 3, 1, "question", 512, False, 50, 0)
+    nowhere = Checkpoints(tmp_path / "checkpoints", {})
+    loop.train(model, encoded, uneven(9), settings, nowhere, tmp_path / "log.jsonl")
+    save_adapter(model, tmp_path / "adapter", "some/base", "0123abc")
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    read = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    ids = torch.from_numpy(encoded.ids[: encoded.offsets[1]].astype(np.int64))[None]
+    model.eval().set_attn_implementation("sdpa")
+    with torch.no_grad():
+        expected = model(ids).logits
+        torch.testing.assert_close(read(ids).logits, expected)
+        with read.disable_adapter():
+            assert not torch.allclose(read(ids).logits, expected, atol=1e-3)
+    config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "some/base"
+    assert (config["revision"], config["inference_mode"]) == ("0123abc", True)
+    assert config["target_modules"] == sorted(MLP)
+    assert {p.name for p in (tmp_path / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+
+
+# ── the stage ────────────────────────────────────────────────────────────────────────────────────
+
+SHORT = {"batch_size": 4, "warmup_steps": 2, "rank": 4, "learning_rate": 2e-2}
+
+
+def stage(make_run: Callable[..., Run], questions: list[Question], **settings: Any) -> Run:
+    run = make_run(train={**SHORT, **settings})
+    finish(run, "decontaminate", questions)
+    return run
+
+
+def log_of(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run.output("train", "log.jsonl").read_text().splitlines()]
+
+
+def test_the_stage_learns_and_leaves_what_it_promises(
+    make_run: Callable[..., Run], tiny_model: Path
+) -> None:
+    before = sha256(tiny_model)
+    too_long = replace(sums(1)[0], output="word " * 600, source="long")
+    no_answer = replace(sums(1)[0], output="")
+    run = stage(make_run, [*uneven(18), too_long, no_answer], epochs=4, max_length=500)
+    train.execute(run)
+    record = run.record("train")
+    counts, facts, log = record["counts"], record["facts"], log_of(run)
+    assert (counts["read"], counts["kept"], counts["dropped"]) == (20, 18, 2)
+    assert counts["by_reason"] == {"too_long": 1, "no_answer": 1}
+    gone = read_table(run.output("train", "dropped.parquet")).to_pylist()
+    assert [row["reason"] for row in gone] == ["too_long", "no_answer"]
+    assert [line["step"] for line in log] == list(range(1, 21))
+    assert facts["num_steps"] == 4 * 5
+    assert facts["num_tokens"] == sum(line["num_tokens"] for line in log)
+    assert facts["mean_length"] == pytest.approx(facts["num_tokens"] / 4 / 18, abs=0.05)
+    assert facts["num_trainable_parameters"] == 2 * 3 * 4 * (32 + 64)
+    assert facts["first_loss"] == pytest.approx(np.mean([line["loss"] for line in log[:10]]))
+    assert facts["last_loss"] < facts["first_loss"] - 0.1
+    assert (log[0]["learning_rate"], log[1]["learning_rate"]) == (0, 1e-2)
+    assert set(log[0]["loss_by_source"]) <= {"source 0", "source 1", "source 2"}
+    assert (run.folder / "train/loss.svg").read_text().startswith("<svg")
+    assert not (run.folder / "train/checkpoints").exists()
+    assert sha256(tiny_model) == before
+    assert run.is_current("train", train.inputs(run))
+
+
+def test_the_same_recipe_gives_the_same_bytes_and_another_seed_others(
+    make_run: Callable[..., Run],
+) -> None:
+    weights = []
+    for seed in (1, 1, 2):
+        run = make_run(seed=seed, train={**SHORT, "dropout": 0.1})
+        finish(run, "decontaminate", uneven(9))
+        train.execute(run)
+        weights.append(run.output("train", "adapter/adapter_model.safetensors").read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_bf16_trains_close_to_fp32(make_run: Callable[..., Run]) -> None:
+    losses = []
+    for precision in ("bf16", "fp32"):
+        run = stage(make_run, uneven(12), precision=precision, dropout=0.0)
+        train.execute(run)
+        weights = load_file(run.output("train", "adapter/adapter_model.safetensors"))
+        assert {w.dtype for w in weights.values()} == {torch.float32}
+        losses.append([line["loss"] for line in log_of(run)])
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_question(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "broken")
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"][7] = torch.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    run = stage(make_run, sums(1), base=str(folder))
+    with pytest.raises(InputError, match=f"step 1: the loss .* {sums(1)[0].id[:12]}"):
+        train.execute(run)
+    assert not (run.folder / "train/record.json").exists()
+
+
+def test_nothing_to_train_on_is_one_line(make_run: Callable[..., Run]) -> None:
+    for questions, count in ((sums(2), 2), ([], 0)):
+        with pytest.raises(InputError, match=f"none of {count} questions"):
+            train.execute(stage(make_run, questions, max_length=8))
+
+
+def test_the_models_own_limit_holds_too(make_run: Callable[..., Run], tiny_model: Path) -> None:
+    assert max_positions(load_base(tiny_model, "fp32", False)) == 512
+    long = replace(sums(1)[0], output="7" * 600)
+    run = stage(make_run, [*sums(3), long], max_length=4096)
+    train.execute(run)
+    (row,) = read_table(run.output("train", "dropped.parquet")).to_pylist()
+    assert row["detail"].endswith("limit 512")
+
+
+def _no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def _pickled_weights(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def _cut_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _one_weight_less(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _wrong_shape(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] = torch.ones(31)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _no_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_no_weights, _pickled_weights, _cut_weights, _one_weight_less, _wrong_shape, _no_config],
+)
+def test_a_damaged_base_is_one_line(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    """Above all, a weight that is missing is never made up."""
+    folder = write_model(tmp_path / "base")
+    damage(folder)
+    with pytest.raises(InputError, match=r"cannot be loaded|lacks 1 weights") as caught:
+        load_base(folder, "fp32", False)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_model_is_one_line(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    write_tokenizer(tmp_path / "tokenizer-only")
+    run = stage(make_run, sums(2), base=str(tmp_path / "tokenizer-only"))
+    with pytest.raises(InputError, match="tokenizer-only"):
+        train.execute(run)
