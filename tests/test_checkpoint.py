@@ -20,6 +20,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from monotreme import train
 from monotreme.errors import StorageError
+from monotreme.recipe import check_recipe
 from monotreme.run import Run
 from monotreme.train.checkpoint import ADAPTER, KEEP, LOG, OPTIMIZER, STATE, Checkpoints
 
@@ -44,23 +45,26 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def make(make_run: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
-    """A run of 30 questions and 24 steps, alone in a folder of its own."""
-
-    def build(name: str = "test", num: int = 30, **settings: Any) -> Run:
-        run = make_run(name=name, train={**SETTINGS, **settings})
-        run = Run(tmp_path / "runs" / name, run.recipe, tmp_path)
-        finish(run, "decontaminate", sums(num))
-        return run
-
-    return build
+def build(folder: Path, model: Path, /, num: int = 30, **settings: Any) -> Run:
+    """A run of `num` questions; 30 of them are 24 steps."""
+    settings = {"base": str(model), "precision": "fp32", **SETTINGS, **settings}
+    data = {"name": folder.name, "curate": {"sources": ["sums"]}, "train": settings}
+    run = Run(folder, check_recipe(data, "test"), folder.parent)
+    folder.mkdir(exist_ok=True)
+    finish(run, "decontaminate", sums(num))
+    return run
 
 
 @pytest.fixture
-def whole(make: Callable[..., Run]) -> Run:
+def make(tiny_model: Path, tmp_path: Path) -> Callable[..., Run]:
+    return lambda name="test", **change: build(tmp_path / name, tiny_model, **change)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The training that nothing interrupts."""
-    run = make("whole")
+    torch.set_num_threads(1)
+    run = build(tmp_path_factory.mktemp("runs") / "whole", tiny_model)
     train.execute(run)
     return run
 

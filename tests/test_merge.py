@@ -200,7 +200,7 @@ def test_another_model_of_the_same_base_is_merged_and_its_tokenizer_copied(
 @pytest.mark.parametrize(
     ("shape", "named"),
     [
-        ({"vocab_size": 400}, "vocab_size 400"),
+        ({"vocab_size": 300}, "vocab_size 300"),
         ({"num_hidden_layers": 3}, "num_hidden_layers 3"),
         ({"intermediate_size": 96}, "intermediate_size 96"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}, "rope_theta 500000"),
@@ -214,6 +214,18 @@ def test_a_model_of_another_shape_is_refused_by_name(
     with pytest.raises(MismatchError, match=f"merge other: .*{named}"):
         merge.execute(run)
     assert not (run.folder / "merge").exists(), "a merge was written before all were checked"
+
+
+def test_a_vocabulary_may_only_grow_and_only_where_that_can_be_seen(
+    tmp_path: Path, merging: Callable[..., Run]
+) -> None:
+    larger = write_model(tmp_path / "larger", vocab_size=400)
+    run = merging(merge={"into": [{"id": "larger", "model": str(larger)}]})
+    merge.execute(run)
+    assert weights(run.output("merge", "larger"))["lm_head.weight"].shape == (400, 32)
+    (larger / "tokenizer.json").unlink()
+    with pytest.raises(MismatchError, match="vocab_size 400"):
+        merge.execute(run)
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -271,6 +283,7 @@ def escape(folder: Path) -> None:
             "quantised",
         ),
         (lambda f: (f / "config.json").write_text("[]"), InputError, "not a table"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), InputError, "has no vocabulary"),
     ],
 )
 def test_a_spoilt_target_is_one_clear_error(

@@ -8,7 +8,11 @@ import yaml
 from monotreme.errors import InputError, RecipeError
 from monotreme.recipe import check_recipe, dump_recipe, load_recipe, locate
 
-LEAST = {"name": "x", "curate": {"sources": ["math"]}, "train": {"base": "meta-llama/Llama-2-13b-hf"}}
+LEAST = {
+    "name": "x",
+    "curate": {"sources": ["math"]},
+    "train": {"base": "meta-llama/Llama-2-13b-hf"},
+}
 SHELF = Path(__file__).parents[1] / "recipes"
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from conftest import sums
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import sums
 from monotreme.errors import InputError
 from monotreme.records import (
     BenchmarkQuestion,

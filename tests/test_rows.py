@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monotreme import rows
@@ -146,6 +146,7 @@ def test_limits_of_whole_files_and_lines(tmp_path: Path, monkeypatch: pytest.Mon
         list(read_file(tmp_path / "b.csv"))
 
 
+@settings(deadline=None)  # a slow machine is no failure
 @given(st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b""))))
 def test_any_bytes_give_a_row_or_a_bad_row_a_line(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-
 from conftest import finish, sums
+
 from monotreme.errors import BusyError, InputError
 from monotreme.records import Counts, question_table
 from monotreme.run import open_run

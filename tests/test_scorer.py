@@ -144,13 +144,35 @@ def test_the_loss_of_a_text_is_transformers_own(tiny_model: Path, tokenizer: Any
     assert found[2] == (0, 0)
 
 
+@pytest.mark.parametrize("batch_tokens", [60, 100, 200])
+def test_a_batch_keeps_its_budget_unless_one_row_alone_is_longer(
+    tiny_model: Path, batch_tokens: int
+) -> None:
+    scorer = scorer_of(tiny_model, batch_tokens)
+    shapes: list[tuple[int, int]] = []
+    scorer.model.register_forward_pre_hook(
+        lambda _, __, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    scorer.continuations(PAIRS, "pairs")
+    assert all(rows == 1 or rows * width <= batch_tokens for rows, width in shapes)
+    widths = [width for _, width in shapes]
+    assert widths == sorted(widths, reverse=True)  # alike lengths together: little padding
+
+
 def test_every_token_of_a_long_text_is_predicted_once(tiny_model: Path, tokenizer: Any) -> None:
     text = "0 1 2 3 4 5 6 7 8 9 " * 120
-    num = len(tokenizer(text, verbose=False)["input_ids"])
-    assert num > 2 * 512
+    ids = torch.tensor(tokenizer(text, verbose=False)["input_ids"])
+    assert len(ids) > 2 * 512
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    expected = 0.0
+    for first in range(0, len(ids) - 1, 512):  # each piece is as long as the model can read
+        with torch.no_grad():
+            log_probs = model(ids[None, first : first + 512]).logits[0].log_softmax(-1)
+        targets = ids[first + 1 : first + 513]
+        expected -= log_probs[range(len(targets)), targets].sum().item()
     ((loss, num_tokens),) = scorer_of(tiny_model).texts([text], "texts")
-    assert num_tokens == num - 1
-    assert math.isfinite(loss)
+    assert num_tokens == len(ids) - 1
+    assert loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_bf16_stays_near_float32(tiny_model: Path, one_by_one: list[Any]) -> None:
@@ -186,3 +208,11 @@ def test_a_broken_model_is_one_clear_error(tiny_model: Path, tmp_path: Path, how
     with pytest.raises(InputError, match="broken cannot be loaded") as caught:
         scorer_of(broken_model(tiny_model, tmp_path / "broken", how))
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_gives_no_numbers_is_refused(tiny_model: Path) -> None:
+    scorer = scorer_of(tiny_model)
+    with torch.no_grad():
+        scorer.model.lm_head.weight[0, 0] = math.nan
+    with pytest.raises(InputError, match="letters: the model gives NaN"):
+        scorer.continuations([("Answer:", "A")], "letters")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monotreme.errors import InputError, MonotremeError, RecipeError
@@ -109,10 +109,11 @@ def test_unbox_keeps_braces_balanced(text: str, bare: str) -> None:
     assert unbox(text) == bare
 
 
-@given(st.lists(st.sampled_from(["{", "}", "\\", "\\boxed{", "x"]), max_size=30).map("".join))
+@settings(deadline=None)  # a slow machine is no failure
+@given(st.lists(st.sampled_from(["{", "}", "\\", "\\boxed{", "y"]), max_size=30).map("".join))
 def test_unbox_takes_away_boxes_and_nothing_else(text: str) -> None:
     once = unbox(text)
-    assert once.replace("\\boxed{", "").count("x") == text.count("x")
+    assert once.count("y") == text.count("y")
     assert text.count("{") - once.count("{") == text.count("}") - once.count("}")
     assert (text.count("{") - once.count("{")) == text.count("\\boxed") - once.count("\\boxed")
 
@@ -147,6 +148,12 @@ def test_prm800k_draws_right_steps_by_seed_and_row_alone() -> None:
     drawn = {seed: read_prm800k(row, seed=seed).output for seed in range(30)}
     assert set(drawn.values()) == {f"Way {i}.\nSo it is 12." for i in range(3)}
     assert drawn == {seed: read_prm800k(row, seed=seed).output for seed in reversed(range(30))}
+
+
+def test_prm800k_takes_the_step_with_the_answer_where_one_has_it() -> None:
+    row = prm_row("So it is a dozen.", END)
+    row["label"]["steps"][1]["chosen_completion"] = None
+    assert {read_prm800k(row, seed=s).output[-9:] for s in range(9)} == {"it is 12."}
 
 
 def test_prm800k_follows_the_step_that_the_next_one_goes_on_from() -> None:
@@ -245,7 +252,7 @@ def test_guanaco_keeps_the_first_turn() -> None:
     text = "### Human: What is it?### Assistant: That is a cat.### Human: And this?### Assistant: x"
     assert read_guanaco({"text": text}) == Fields("What is it?", "That is a cat.")
     assert read_guanaco({"text": "### Human: What is it? ### Assistant:"}).output == ""
-    assert read_guanaco({"text": "### Human: Wie ist es?### Assistant: x"}).drop == "not_english"
+    assert read_guanaco({"text": "### Human: Wie geht es?### Assistant: x"}).drop == "not_english"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +260,7 @@ def test_guanaco_keeps_the_first_turn() -> None:
     [
         ("How do I normalize a vector?", True),
         ("2 + 2 = 4", True),
-        ("It is a naïve question of the café", True),
+        ("What did Schrödinger say of the cat that was in the box?", True),
         ("Como calcular el diametro de un circulo?", False),
         ("Чему равен абсолютный ноль?", False),
         ("Ecris moi un programme en tant qu'expert en python.", False),
@@ -340,6 +347,7 @@ CELLS = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)  # a slow machine is no failure
 @given(st.dictionaries(st.sampled_from(NAMES), CELLS, max_size=8))
 def test_a_reader_gives_fields_or_says_what_is_wrong_with_any_row(row: dict[str, Any]) -> None:
     more = {"seed": {"seed": 1}, "theorems": {"theorems": {}}, "": {}}

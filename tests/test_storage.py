@@ -41,7 +41,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 with writing(Path({str(tmp_path / "a.txt")!r})) as path:
     path.write_text("x" * 100_000)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("monotreme.errors.StorageError: cannot write")

@@ -22,7 +22,7 @@ from transformers import get_cosine_schedule_with_warmup as reference_schedule
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from monotreme import train
-from monotreme.errors import InputError
+from monotreme.errors import InputError, StorageError
 from monotreme.records import Question, read_table
 from monotreme.run import Run
 from monotreme.storage import sha256
@@ -174,6 +174,37 @@ def test_attention_equals_a_masked_softmax(lengths: list[int], window: int | Non
         cu_seq_lens_q=ends, max_length_q=max(lengths), scaling=0.3, sliding_window=window,
     )  # fmt: skip
     torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("window", [0, 3])
+def test_the_gpu_kernel_takes_our_arguments(window: int) -> None:
+    """Without a GPU: torch checks the call and the shapes on its meta device."""
+    query, key, value = (
+        torch.empty(1, heads, 9, 8, device="meta", dtype=torch.bfloat16) for heads in (4, 2, 2)
+    )
+    ends = torch.tensor([0, 4, 9], dtype=torch.int32, device="meta")
+    found = attention._flash(query, key, value, ends, 5, 0.3, window)
+    assert found.shape == (1, 9, 4, 8)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_gpu_kernel_equals_one_by_one() -> None:
+    """Outputs and gradients in bf16, with shared key heads and a sliding window."""
+    torch.manual_seed(0)
+    ends = torch.tensor([0, 70, 77, 200], dtype=torch.int32, device="cuda")
+    rows = [
+        torch.randn(1, heads, 200, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        for heads in (8, 2, 2)
+    ]
+    for window in (None, 16):
+        flash = attention._flash(*rows, ends, 123, 0.1, window or 0)
+        plain = attention._one_by_one(*rows, ends, 0.1, window)
+        torch.testing.assert_close(flash, plain, rtol=2e-2, atol=2e-2)
+        upstream = torch.randn_like(flash)
+        ours = torch.autograd.grad(flash, rows, upstream)
+        theirs = torch.autograd.grad(plain, rows, upstream)
+        torch.testing.assert_close(ours, theirs, rtol=5e-2, atol=5e-2)
 
 
 def test_a_changed_score_is_refused() -> None:
@@ -423,6 +454,15 @@ def test_a_loss_that_is_no_number_stops_with_step_and_question(
     with pytest.raises(InputError, match=f"step 1: the loss .* {sums(1)[0].id[:12]}"):
         train.execute(run)
     assert not (run.folder / "train/record.json").exists()
+
+
+def test_a_full_disk_is_one_line(tiny_model: Path, encoded: Encoded, tmp_path: Path) -> None:
+    settings = loop.Settings(1e-2, 0, 3, 1, "question", 512, False, 50, 0)
+    nowhere = Checkpoints(tmp_path / "checkpoints", {})
+    with pytest.raises(StorageError, match="cannot write /dev/full"):
+        loop.train(
+            fresh_model(tiny_model), encoded, uneven(9), settings, nowhere, Path("/dev/full")
+        )
 
 
 def test_nothing_to_train_on_is_one_line(make_run: Callable[..., Run]) -> None:

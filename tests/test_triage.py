@@ -14,7 +14,9 @@ def ask(text: str, output: str = "") -> Question:
     return Question(text, "", output, "s", "MIT", False)
 
 
-def item(stem: str, options: tuple[str, ...] = (), right: int = 0, answer: str = "") -> BenchmarkQuestion:
+def item(
+    stem: str, options: tuple[str, ...] = (), right: int = 0, answer: str = ""
+) -> BenchmarkQuestion:
     labels = tuple(int(i == right) for i in range(len(options)))
     return BenchmarkQuestion("b", "test", "", stem, options, labels, answer)
 
@@ -57,7 +59,11 @@ def test_latex_styles_are_one_text():
 
 @pytest.mark.parametrize("text", ["", " ", "\x00\x01", "?" * 1000, "١٢٣ سؤال", "a " * 5000])
 def test_odd_texts_get_a_verdict(text):
-    assert triage(ask(text), item(text)).verdict in ("duplicate", "gray_area", "similar_but_different")
+    assert triage(ask(text), item(text)).verdict in (
+        "duplicate",
+        "gray_area",
+        "similar_but_different",
+    )
 
 
 def test_real_labelled_pairs(shared_data: Path):
@@ -76,7 +82,8 @@ def test_real_labelled_pairs(shared_data: Path):
         family = pair["family"]
         seen[family] += 1
         right[family] += leak == (pair["label"] != "similar_but_different")
-    assert right["platypus_notebook"] >= 79 and seen["platypus_notebook"] == 80
+    assert right["platypus_notebook"] >= 79
+    assert seen["platypus_notebook"] == 80
     plus = [family for family in seen if family.startswith("gsm_plus")]
     assert len(plus) == 7
     assert all(right[family] / seen[family] > 0.95 for family in plus)

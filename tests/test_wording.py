@@ -16,7 +16,7 @@ from monotreme.wording import final_answer, last_boxed, normalize, numbers, same
         (r"$\left(x\right)$", "(x)"),
         ("1,000,000 people", "1000000 people"),
         ("x − 1", "x - 1"),
-        ("“quoted” isn’t", "\"quoted\" isn't"),
+        ("“quoted” isn’t", '"quoted" isn\'t'),
         (r"90^\circ", "90°"),
         (r"$5\%$", r"5%"),
         (r"\text{cm}", "cm"),

@@ -1,6 +1,7 @@
 """The commands. Everything heavy is imported inside them, so that `--help` answers at once."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -181,6 +182,7 @@ def release(
     push: Annotated[
         bool, typer.Option("--push", help="Upload to the Hub, after preparing.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Upload without asking.")] = False,
 ) -> None:
     """Prepare the data set, the adapter and their cards for publishing; upload with --push."""
     from monotreme import pipeline
@@ -259,6 +261,8 @@ def _print_json(value: Any) -> None:
 
 def main() -> None:
     """Entry point: a MonotremeError becomes one line on stderr and its exit status."""
+    if not sys.stderr.isatty():  # other libraries' bars are no use in a log either
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
     except MonotremeError as error:

@@ -156,28 +156,35 @@ def inputs(run: Run) -> dict[str, str]:
 
 def _source_digest(run: Run, ref: SourceRef) -> str:
     try:
-        return run.dataset_digest(ref.path, source_of(ref).name, ref.revision)
+        source = source_of(ref)
+        return run.dataset_digest(ref.path, source.name, source.revision)
     except (InputError, RemoteError):
         if ref.optional:
             return "absent"
         raise
 
 
-def _read(run: Run, digests: dict[str, str]) -> tuple[list[Question], list[Dropped]]:
-    """Every row of every source as a question or a dropped one, in the recipe's order."""
+def _present(run: Run, digests: dict[str, str]) -> list[SourceRef]:
+    """The sources that can be read, in the recipe's order; says which optional ones cannot."""
+    present = []
+    for ref in run.recipe.curate.sources:
+        if digests[f"sources/{ref.id}"] == "absent":
+            console.print(f"source {ref.id} cannot be read; it is optional, so going on without")
+        else:
+            present.append(ref)
+    return present
+
+
+def _read(run: Run, refs: Sequence[SourceRef]) -> tuple[list[Question], list[Dropped]]:
+    """Every row of every source as a question or a dropped one."""
     kept: list[Question] = []
     dropped: list[Dropped] = []
-    refs = run.recipe.curate.sources
+    seed, on_bad_row = run.recipe.seed, run.recipe.curate.on_bad_row
     with progress("Reading sources", len(refs)) as done:
         for ref in refs:
-            if digests[f"sources/{ref.id}"] == "absent":
-                console.print(
-                    f"source {ref.id} cannot be read; it is optional, so going on without"
-                )
-                continue
-            path, revision = run.dataset(ref.path, source_of(ref).name, ref.revision)
-            bad_row = run.recipe.curate.on_bad_row
-            for row in read_source(ref, path, revision, seed=run.recipe.seed, on_bad_row=bad_row):
+            source = source_of(ref)
+            path, revision = run.dataset(ref.path, source.name, source.revision)
+            for row in read_source(ref, path, revision, seed=seed, on_bad_row=on_bad_row):
                 if isinstance(row, Question):
                     kept.append(row)
                 else:
@@ -195,9 +202,10 @@ def _rank(questions: Sequence[Question], priority: dict[str, int]) -> np.ndarray
     )
 
 
-def _filter(run: Run, questions: list[Question]) -> tuple[list[Question], list[Dropped]]:
+def _filter(
+    refs: Sequence[SourceRef], questions: list[Question]
+) -> tuple[list[Question], list[Dropped]]:
     """Replaced problems and the keyword search, by each source's switches."""
-    refs = run.recipe.curate.sources
     dropped: list[Dropped] = []
     for ref in refs:
         worse = source_of(ref).replaces
@@ -243,8 +251,9 @@ def execute(run: Run) -> None:
     """
     digests = inputs(run)
     with run.stage("curate", digests) as work:
-        questions, dropped = _read(run, digests)
-        questions, gone = _filter(run, questions)
+        refs = _present(run, digests)
+        questions, dropped = _read(run, refs)
+        questions, gone = _filter(refs, questions)
         dropped += gone
         priority = {ref.id: place for place, ref in enumerate(run.recipe.curate.sources)}
         unique, gone = drop_exact_duplicates(questions, _rank(questions, priority))

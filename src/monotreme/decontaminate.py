@@ -142,7 +142,7 @@ def leak_table(matches: Iterable[Match], sources: Sequence[str]) -> list[dict[st
         for source in sources:
             verdicts = [m.judgement.verdict for m in worst if m.question.source == source]
             if verdicts:
-                counts = {verdict: verdicts.count(verdict) for verdict in VERDICTS}
+                counts: dict[str, int] = {v: verdicts.count(v) for v in VERDICTS}
                 table.append({"source": source, "benchmark": benchmark, **counts})
     return table
 

@@ -11,8 +11,13 @@ MODEL_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model",
 
 
 @contextmanager
-def hub_errors(what: str) -> Iterator[None]:
+def hub_errors(
+    what: str, offline: str = "Connect to the Hub, or give the recipe a local `path`"
+) -> Iterator[None]:
     """Turn a failed Hub call into one line that names what was asked for.
+
+    Args:
+        offline: what to do when the Hub cannot be reached.
 
     Raises:
         InputError: `what` cannot be a Hub name at all.
@@ -47,8 +52,7 @@ def hub_errors(what: str) -> Iterator[None]:
     except Exception as error:
         if not _is_connection(error):
             raise
-        remedy = "Connect to the Hub, or give the recipe a local `path`"
-        raise RemoteError(f"{what}: the Hub cannot be reached ({_line(error)})", remedy) from None
+        raise RemoteError(f"{what}: the Hub cannot be reached ({_line(error)})", offline) from None
 
 
 def _is_connection(error: Exception) -> bool:

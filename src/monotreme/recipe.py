@@ -64,7 +64,7 @@ class BenchmarkRef(Table):
     split: str | None = Field(None, description="Split whose questions are scored and checked.")
     shots: int | None = Field(None, ge=0, le=100, description="Examples in the prompt.")
     shots_split: str | None = Field(None, description="Split that the examples are drawn from.")
-    limit: int | None = Field(None, ge=1, description="Score only the first so many questions.")
+    limit: int | None = Field(None, ge=1, description="Score only the first so many questions (of each subject, for MMLU).")
 
 
 class ModelRef(Table):
@@ -80,6 +80,14 @@ class IntoRef(ModelRef):
 
     id: str = Field(pattern=r"^[\w.-]+$", description="Name of the merge in the run folder.")
     model: str = Field("base", description="Hub name, local folder, or `base` for train.base.")
+
+    @model_validator(mode="after")
+    def _base_has_its_own_revision(self) -> "IntoRef":
+        if self.model == "base" and self.revision is not None:
+            raise ValueError(
+                "a revision does not go with the model `base`; set train.base.revision"
+            )
+        return self
 
 
 Sources = list[Annotated[SourceRef, _named("id")]]

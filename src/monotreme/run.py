@@ -173,9 +173,9 @@ class Run:
         return f"{ref.model}@{self.pin('model', ref.model, ref.revision)}"
 
     def dataset(
-        self, path: str | None, name: str | None, revision: str | None
+        self, path: str | None, name: str, revision: str | None
     ) -> tuple[Path | None, str | None]:
-        """Where data are: (local path, None), or (None, Hub commit).
+        """Where data are: (local path, None), or (None, Hub commit); `name` "" is not on the Hub.
 
         Raises:
             InputError: neither a path nor a Hub name is known.
@@ -183,11 +183,11 @@ class Run:
         """
         if path is not None:
             return self.locate(path), None
-        if name is None:
+        if not name:
             raise InputError("a data set has neither a path nor a Hub name", "Give it a `path`")
         return None, self.pin("dataset", name, revision)
 
-    def dataset_digest(self, path: str | None, name: str | None, revision: str | None) -> str:
+    def dataset_digest(self, path: str | None, name: str, revision: str | None) -> str:
         """What identifies data: the SHA-256 of a local file or folder, or a Hub commit."""
         local, commit = self.dataset(path, name, revision)
         return sha256(local) if local is not None else f"{name}@{commit}"

@@ -19,6 +19,7 @@ from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
 from monotreme.errors import InputError
 from monotreme.evaluate.deltas import (
     BASE,
+    Floats,
     delta_rows,
     markdown,
     perplexity_row,
@@ -264,8 +265,9 @@ def summarise(items: pa.Table, losses: dict[str, pa.Table], seed: int) -> dict[s
     }
 
 
-def _arrays(table: pa.Table) -> tuple[Any, Any]:
-    return tuple(np.asarray(table[name], np.float64) for name in TEXT_SCHEMA.names)  # type: ignore[return-value]
+def _arrays(table: pa.Table) -> tuple[Floats, Floats]:
+    losses, tokens = (np.asarray(table[name], np.float64) for name in TEXT_SCHEMA.names)
+    return losses, tokens
 
 
 def execute(run: Run) -> None:

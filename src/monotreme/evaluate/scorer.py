@@ -8,6 +8,7 @@ special tokens, context cut from the left, logits in float32 before the softmax.
 Shapes: B rows of a batch, L its width in tokens, T scored tokens, V vocabulary.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ class Scorer:
         """Score the second text of each pair, given the first, which is not empty.
 
         Raises:
-            InputError: a continuation that gives no token, or more than the model takes.
+            InputError: a continuation that gives no token, or more than the model takes; a model
+                that gives no numbers.
         """
         return self._score(encode_pairs(self.tokenizer, pairs, self.max_length), what)
 
@@ -103,12 +105,15 @@ class Scorer:
     def _score(self, spans: Sequence[Span], what: str) -> list[Likelihood]:
         try:
             with progress(what, len(spans)) as advance:
-                return score_spans(self.model, spans, self.batch_tokens, advance)
+                scored = score_spans(self.model, spans, self.batch_tokens, advance)
         except torch.OutOfMemoryError:
             raise RecipeError(
                 f"evaluate.batch_tokens = {self.batch_tokens:,} does not fit the device's memory",
                 f"Set it to {self.batch_tokens // 2:,}; what was finished is kept",
             ) from None
+        if not all(math.isfinite(span.log_likelihood) for span in scored):
+            raise InputError(f"{what}: the model gives NaN or infinity", "Check its weights")
+        return scored
 
 
 def load_scorer(

@@ -87,7 +87,10 @@ def _weight_files(folder: Path) -> list[str]:
             f"model folder {folder} has {instead}, no model.safetensors",
             "Save the model as safetensors",
         )
-    names = sorted(set(read_json(index)["weight_map"].values()))
+    listed = read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+        raise InputError(f"{index} has no weight_map", "Get the model folder again")
+    names = sorted(set(listed.values()))
     if strange := [name for name in names if Path(name).name != name]:
         raise InputError(f"{index} points outside its folder ({strange[0]})", "Use another model")
     return names

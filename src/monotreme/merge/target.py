@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monotreme.errors import MismatchError, RefusedError
+from monotreme.errors import InputError, MismatchError, RefusedError
 from monotreme.merge.adapter import Factors
 from monotreme.merge.files import DTYPES, Stored, read_json, stored_tensors
 
 ARCHITECTURE = (
-    *("model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "head_dim", "rope_theta"),
 )
 REMEDY = "Name a model that was fine-tuned from the same base"
@@ -46,7 +46,7 @@ def check_fit(target: Target, base: Target, adapter: Mapping[str, Factors], name
             f"merge {name}: the target is quantised", "Merge into its unquantised weights"
         )
     _check_architecture(target.config, base.config, name)
-    _check_vocabulary(target.folder, base.folder, name)
+    _check_vocabulary(target, base, name)
     for weight, factors in adapter.items():
         _check_weight(target.tensors.get(weight), weight, factors, name)
 
@@ -57,7 +57,7 @@ def _check_architecture(config: dict[str, Any], base: dict[str, Any], name: str)
         if ours != theirs and ours is not None and theirs is not None:
             raise MismatchError(
                 f"merge {name}: the target has {key} {theirs}, the adapter's base {ours}",
-                "Name a model that was fine-tuned from the same base",
+                REMEDY,
             )
 
 
@@ -66,37 +66,48 @@ def _setting(config: dict[str, Any], key: str) -> Any:
     return config.get(key, (config.get("rope_parameters") or {}).get(key))
 
 
-def _check_vocabulary(folder: Path, base: Path, name: str) -> None:
-    """Every token of the base must have the same number in the target."""
-    if not all((place / "tokenizer.json").is_file() for place in (folder, base)):
-        return
-    ours, theirs = _tokens(base), _tokens(folder)
+def _check_vocabulary(target: Target, base: Target, name: str) -> None:
+    """Every token of the base has the same number in the target, which may add some at the end."""
+    comparable = all((place.folder / "tokenizer.json").is_file() for place in (target, base))
+    theirs, ours = (int(place.config.get("vocab_size") or 0) for place in (target, base))
+    if theirs < ours or (theirs > ours and not comparable):
+        raise MismatchError(
+            f"merge {name}: the target has vocab_size {theirs}, the adapter's base {ours}", REMEDY
+        )
+    if comparable:
+        _check_tokens(_tokens(target.folder), _tokens(base.folder), name)
+
+
+def _check_tokens(theirs: dict[str, int], ours: dict[str, int], name: str) -> None:
     other = [token for token, number in ours.items() if theirs.get(token) != number]
     if other:
         raise MismatchError(
             f"merge {name}: token {other[0]!r} is number {theirs.get(other[0])} in the target's "
             f"vocabulary, {ours[other[0]]} in the base's",
-            "Name a model that was fine-tuned from the same base",
+            REMEDY,
         )
 
 
 def _tokens(folder: Path) -> dict[str, int]:
-    tokenizer = read_json(folder / "tokenizer.json")
-    vocabulary = tokenizer["model"]["vocab"]
-    if isinstance(vocabulary, list):  # a unigram model lists (token, score) in order
-        vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
-    return {**vocabulary, **{t["content"]: t["id"] for t in tokenizer.get("added_tokens", [])}}
+    path = folder / "tokenizer.json"
+    tokenizer = read_json(path)
+    try:
+        vocabulary = tokenizer["model"]["vocab"]
+        if isinstance(vocabulary, list):  # a unigram model lists (token, score) in order
+            vocabulary = {token: number for number, (token, _) in enumerate(vocabulary)}
+        return {**vocabulary, **{t["content"]: t["id"] for t in tokenizer.get("added_tokens", [])}}
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path} has no vocabulary", "Get the model folder again") from None
 
 
 def _check_weight(stored: Stored | None, weight: str, factors: Factors, name: str) -> None:
     shape = (factors.b.shape[0], factors.a.shape[1])
-    remedy = "Name a model that was fine-tuned from the same base"
     if stored is None:
-        raise MismatchError(f"merge {name}: the target lacks {weight}", remedy)
+        raise MismatchError(f"merge {name}: the target lacks {weight}", REMEDY)
     if stored.shape != shape:
         raise MismatchError(
             f"merge {name}: {weight} is {stored.shape} in the target, {shape} in the adapter",
-            remedy,
+            REMEDY,
         )
     if stored.dtype not in DTYPES:
         raise RefusedError(

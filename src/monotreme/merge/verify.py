@@ -31,8 +31,9 @@ def tolerance(logits: Tensor, dtype: torch.dtype, num_adapted: int) -> float:
 
     Rounding a weight matrix turns its outputs by about eps/4 of their size, independently in each
     of `num_adapted` matrices, and the largest of a million logits lies five deviations out: about
-    eps · sqrt(num_adapted) · rms(logits), taken twice. Computing in float32 adds noise of its own,
-    allowed 64 units a matrix.
+    eps · sqrt(num_adapted) · rms(logits). Taken four times, since layers amplify: random Llamas of
+    24 layers reach a fifth of this at a weight deviation of 0.06, half at 0.1 (trained models lie
+    near 0.02, a fortieth). Computing in float32 adds noise of its own, allowed 64 units.
 
     Args:
         logits: of the adapter on the target, any shape.
@@ -40,7 +41,7 @@ def tolerance(logits: Tensor, dtype: torch.dtype, num_adapted: int) -> float:
     """
     eps = torch.finfo(dtype).eps + 64 * torch.finfo(torch.float32).eps
     rms = float(logits.double().square().mean().sqrt())
-    return 2 * eps * math.sqrt(num_adapted) * rms
+    return 4 * eps * math.sqrt(num_adapted) * rms
 
 
 def verify(

@@ -1,0 +1,132 @@
+"""Every leak is found, told apart from look-alikes, dropped by policy and counted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import finish
+
+from monotreme import decontaminate
+from monotreme.records import Question, read_questions
+from monotreme.run import Run
+
+BENCHMARK = [
+    ("How far does Tom ride if he rides 3 miles to school and 4 miles home?", ("7", "8", "1", "12"), "A"),
+    ("Which planet of the solar system is the largest?", ("Mars", "Jupiter", "Venus", "Earth"), "B"),
+    ("What do plants need to make food?", ("sunlight", "iron", "sand", "salt"), "A"),
+]  # fmt: skip
+VERBATIM = (
+    "How far does Tom ride if he rides 3 miles to school and 4 miles home?",
+    "The answer is 7.",
+)
+EDITED = ("Which planet of the solar system is the very largest?", "The answer is Jupiter.")
+REWORDED = ("What is it that plants need in order to make their food?", "The answer is sunlight.")
+LOOK_ALIKE = (
+    "How far does Tom ride if he rides 5 miles to school and 6 miles home?",
+    "The answer is 11.",
+)
+CLEAN = ("Why does ice float on water?", "Because its density is lower.")
+
+
+def question(row: tuple[str, str], source: str = "mine") -> Question:
+    return Question(row[0], "", row[1], source, "CC0-1.0", False)
+
+
+def curated(make_run: Any, tmp_path: Path, rows: list[Question], **settings: Any) -> Run:
+    """A run whose curate has left these questions, and a benchmark of the user's own."""
+    lines = [
+        {"question": stem, "choices": {"text": options, "label": list("ABCD")}, "answerKey": key}
+        for stem, options, key in BENCHMARK
+    ]
+    path = tmp_path / "bench.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    benchmarks = [{"id": "bench", "path": str(path)}]
+    sources = [{"id": name, "path": "x", "license": "CC0-1.0"} for name in ("mine", "other")]
+    run = make_run(
+        curate={"sources": sources}, decontaminate={"benchmarks": benchmarks, **settings}
+    )
+    finish(run, "curate", rows)
+    return run
+
+
+def kept(run: Run) -> set[str]:
+    return {q.instruction for q in read_questions(run.output("decontaminate", "questions.parquet"))}
+
+
+ALL = [VERBATIM, EDITED, REWORDED, LOOK_ALIKE, CLEAN]
+
+
+def test_leaks_go_and_look_alikes_stay(make_run, tmp_path):
+    run = curated(make_run, tmp_path, [question(row) for row in ALL])
+    decontaminate.execute(run)
+    assert kept(run) == {LOOK_ALIKE[0], CLEAN[0]}
+    rows = pq.read_table(run.output("decontaminate", "leaked.parquet")).to_pylist()
+    verdicts = {row["instruction"]: (row["verdict"], row["reason"]) for row in rows}
+    assert verdicts[VERBATIM[0]] == ("duplicate", "same_text")
+    assert verdicts[EDITED[0]] == ("duplicate", "near_text")
+    assert verdicts[REWORDED[0]][0] == "gray_area"
+    assert all(row["similarity"] > 0.8 and row["benchmark_text"] for row in rows)
+
+
+def test_the_papers_policy_drops_everything_over_the_threshold(make_run, tmp_path):
+    drop = ["duplicate", "gray_area", "similar_but_different"]
+    run = curated(make_run, tmp_path, [question(row) for row in ALL], drop=drop)
+    decontaminate.execute(run)
+    assert kept(run) == {CLEAN[0]}
+
+
+def test_every_copy_goes_and_not_only_the_nearest(make_run, tmp_path):
+    """The original removed the most similar training row of each benchmark question and left the rest."""
+    copies = [question((f"{VERBATIM[0]}{' ' * n}", VERBATIM[1])) for n in range(3)]
+    run = curated(make_run, tmp_path, [*copies, question(CLEAN)])
+    decontaminate.execute(run)
+    assert kept(run) == {CLEAN[0]}
+
+
+def test_the_table_counts_questions_by_source_and_verdict(make_run, tmp_path):
+    rows = [
+        question(VERBATIM),
+        question(REWORDED, "other"),
+        question(LOOK_ALIKE, "other"),
+        question(CLEAN),
+    ]
+    run = curated(make_run, tmp_path, rows)
+    decontaminate.execute(run)
+    leaks = json.loads(run.output("decontaminate", "leaks.json").read_text())
+    assert leaks["table"] == [
+        {"source": "mine", "benchmark": "bench", "duplicate": 1, "gray_area": 0, "similar_but_different": 0},
+        {"source": "other", "benchmark": "bench", "duplicate": 0, "gray_area": 1, "similar_but_different": 1},
+    ]  # fmt: skip
+    assert leaks["dropped_by_source"] == {"mine": 1, "other": 1}
+    assert leaks["benchmarks"] == [
+        {"id": "bench", "split": "test", "license": "unknown", "num_questions": 3}
+    ]
+    assert len(leaks["leaked_benchmark_ids"]["bench"]) == 2
+    counts = run.record("decontaminate")["counts"]
+    assert counts["by_reason"] == {"duplicate": 1, "gray_area": 1}
+
+
+def test_options_in_the_copy_do_not_hide_it(make_run, tmp_path):
+    stem, options, _ = BENCHMARK[1]
+    leaked = question(("\n".join([stem, *options]), "B"))
+    run = curated(make_run, tmp_path, [leaked, question(CLEAN)])
+    decontaminate.execute(run)
+    assert kept(run) == {CLEAN[0]}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_order_of_questions_does_not_matter(make_run, tmp_path, order):
+    run = curated(make_run, tmp_path, [question(row) for row in ALL][::order])
+    decontaminate.execute(run)
+    leaked = pq.read_table(run.output("decontaminate", "leaked.parquet"))["instruction"].to_pylist()
+    assert sorted(leaked) == sorted([VERBATIM[0], EDITED[0], REWORDED[0]])
+
+
+def test_another_encoder_makes_the_stage_stale(make_run, tmp_path):
+    run = curated(make_run, tmp_path, [question(CLEAN)])
+    decontaminate.execute(run)
+    inputs = decontaminate.inputs(run)
+    assert run.is_current("decontaminate", inputs)
+    assert not run.is_current("decontaminate", {**inputs, "encoder": "another"})

@@ -1,0 +1,127 @@
+"""The paper's figures, and those measured on its data: what the system must reproduce."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from monotreme.curate import drop_exact_duplicates
+from monotreme.embed import BUILT_IN, embed, load_encoder
+from monotreme.exclusion import verbosity_order
+from monotreme.neighbors import pairs_between, pairs_within
+from monotreme.recipe import SourceRef, load_recipe
+from monotreme.records import Question
+from monotreme.sources import read_source
+
+SHELF = Path(__file__).parents[1] / "recipes"
+
+
+def read(source: str, path: Path) -> list[Question]:
+    rows = read_source(SourceRef(id=source, path=str(path)), path, None, seed=42, on_bad_row="fail")
+    return [row for row in rows if isinstance(row, Question)]
+
+
+def file_order_greedy(texts: list[str], vectors_ND: np.ndarray) -> int:
+    """How many the original's rule keeps: a row stays unless an earlier one that stayed is near."""
+    kept: set[int] = set()
+    pairs = pairs_within(vectors_ND, 0.8)
+    earlier: dict[int, set[int]] = {row: set() for row in range(len(texts))}
+    for i, j in zip(pairs.left.tolist(), pairs.right.tolist(), strict=True):
+        earlier[j].add(i)
+    for row in range(len(texts)):
+        if not earlier[row] & kept:
+            kept.add(row)
+    return len(kept)
+
+
+@pytest.mark.parametrize(
+    ("source", "num", "unique", "kept"), [("scibench", 695, 684, 624), ("theoremqa", 800, 799, 561)]
+)
+def test_a_source_alone(shared_data: Path, tmp_path: Path, source, num, unique, kept):
+    """The published 616 and 564 come from the order-dependent greedy over these same rows."""
+    questions = read(source, shared_data / "sources" / source)
+    sizes = [len(q.output) for q in questions]
+    rank = verbosity_order(sizes, sizes, [0] * len(sizes), [q.id for q in questions])
+    rows, dropped = drop_exact_duplicates(questions, rank)
+    assert (len(questions), len(rows), len(dropped)) == (num, unique, num - unique)
+    texts = list(dict.fromkeys(q.text for q in questions))
+    vectors_ND = embed(texts, load_encoder(BUILT_IN), tmp_path)
+    assert file_order_greedy(texts, vectors_ND) == kept
+
+
+def test_scibench_has_685_texts_of_which_two_differ_in_a_trailing_line_break(shared_data: Path):
+    files = sorted((shared_data / "sources" / "scibench").glob("*.json"))
+    texts = {row["problem_text"] for file in files for row in json.loads(file.read_text())}
+    assert (len(texts), len({text.strip() for text in texts})) == (685, 684)
+
+
+# ── MATH × MMLU high_school_mathematics, the check that the authors published ───────────────────
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def authors_argmax(train_ND: np.ndarray, test_MD: np.ndarray, threshold: float) -> set[int]:
+    """What the original code removed: of each test question only its most similar training row."""
+    product = train_ND.astype(np.float64) @ test_MD.astype(np.float64).T
+    return {int(product[:, j].argmax()) for j in np.flatnonzero(product.max(0) >= threshold)}
+
+
+@pytest.fixture(scope="module")
+def vectors(
+    shared_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, np.ndarray]]:
+    items = lines(shared_data / "benchmarks" / "mmlu" / "test.jsonl")
+    items = [item for item in items if item["subject"] == "high_school_mathematics"]
+    math = shared_data / "sources" / "math"
+    texts = {
+        "train": [row["problem"] for row in lines(math / "train_answers.jsonl")],
+        "test": [row["problem"] for row in lines(math / "test.jsonl")],
+        "stem": [item["question"] for item in items],
+        "choices": [
+            item["question"]
+            + "".join(f"\n{a}: {c}" for a, c in zip("ABCD", item["choices"], strict=True))
+            for item in items
+        ],
+    }
+    encoder, cache = load_encoder(BUILT_IN), tmp_path_factory.mktemp("cache")
+    return {name: embed(texts[name], encoder, cache) for name in texts}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("splits", "view", "flagged", "removed", "rows", "num_pairs"),
+    [
+        (("train",), "choices", 80, 80, 93, 94),
+        (("train", "test"), "choices", 152, 148, 176, 182),
+        (("train",), "stem", 97, 96, 126, 131),
+        (("train", "test"), "stem", 167, 163, 239, 252),
+    ],
+)
+def test_the_authors_leak_check(vectors, splits, view, flagged, removed, rows, num_pairs):
+    math = np.concatenate([vectors[split] for split in splits])
+    pairs = pairs_between(math, vectors[view], 0.8)
+    assert len(set(pairs.right.tolist())) == flagged
+    assert len(authors_argmax(math, vectors[view], 0.8)) == removed
+    assert len(set(pairs.left.tolist())) == rows
+    assert len(pairs.left) == num_pairs
+
+
+# ── the recipes ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("size", "rate"), [("7b", 4e-4), ("13b", 4e-4), ("70b", 3e-4)])
+def test_the_recipes_are_the_papers(size, rate):
+    recipe = load_recipe(SHELF / f"platypus-{size}.yaml")
+    assert len(recipe.curate.sources) == 11
+    train = recipe.train
+    assert (train.rank, train.alpha, train.dropout, train.learning_rate) == (16, 16, 0.05, rate)
+    assert (train.warmup_steps, train.batch_size, train.epochs) == (100, 16, 1)
+    assert train.targets == ["gate_proj", "up_proj", "down_proj"]
+    assert (recipe.curate.threshold, recipe.decontaminate.threshold) == (0.8, 0.8)
+    assert len(recipe.decontaminate.drop) == 3
+    assert len(recipe.evaluate.benchmarks) == 4
