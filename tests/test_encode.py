@@ -145,7 +145,7 @@ def test_a_damaged_or_missing_tokenizer_is_one_line(tmp_path: Path) -> None:
     write_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0", ', encoding="utf-8")
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match="cannot be read") as caught:
+        with pytest.raises(InputError, match="cannot be loaded") as caught:
             load_tokenizer(folder, trust_remote_code=False)
         assert "\n" not in str(caught.value)
 

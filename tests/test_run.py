@@ -103,5 +103,5 @@ def test_a_pinned_revision_stays(make_run):
 
 def test_models_are_named_when_missing(make_run):
     run = make_run(train={"base": "./absent"})
-    with pytest.raises(InputError, match="model folder .*absent does not exist"):
+    with pytest.raises(InputError, match=r"model folder .*absent does not exist"):
         run.model(run.recipe.train.base)

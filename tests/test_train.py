@@ -11,18 +11,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import finish, sums, write_model, write_tokenizer
-from hypothesis import given
-from hypothesis import strategies as st
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 from transformers import get_cosine_schedule_with_warmup as reference_schedule
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from monotreme import train
 from monotreme.errors import InputError, StorageError
+from monotreme.models import load_model
 from monotreme.records import Question, read_table
 from monotreme.run import Run
 from monotreme.storage import sha256
@@ -31,7 +30,6 @@ from monotreme.train.checkpoint import Checkpoints
 from monotreme.train.encode import Encoded, encode, load_tokenizer
 from monotreme.train.lora import (
     add_adapter,
-    load_base,
     lora_config,
     max_positions,
     save_adapter,
@@ -63,7 +61,11 @@ def uneven(num: int) -> list[Question]:
 
 def fresh_model(folder: Path, dropout: float = 0.0, targets: list[str] = MLP) -> Any:
     """The tiny model with an adapter whose B is not zero, so that A has a gradient."""
-    model = add_adapter(load_base(folder, "fp32", False), lora_config(4, 8, dropout, targets), 0)
+    model = add_adapter(
+        load_model(folder, "fp32", False, attention.ATTENTION),
+        lora_config(4, 8, dropout, targets),
+        0,
+    )
     torch.manual_seed(1)
     for name, weight in trainable(model).items():
         if "lora_B" in name:
@@ -156,117 +158,7 @@ def test_packed_logits_equal_each_question_alone(model64: Any, encoded: Encoded)
         torch.testing.assert_close(packed[start:end], alone, **EXACT)
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.none() | st.integers(1, 5))
-def test_attention_equals_a_masked_softmax(lengths: list[int], window: int | None) -> None:
-    """Documents apart, causal, with a sliding window, two query heads to a key head."""
-    torch.manual_seed(sum(lengths))
-    ends = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
-    query, key, value = (torch.randn(1, heads, ends[-1], 8).double() for heads in (4, 2, 2))
-    document = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    place = torch.arange(len(document))
-    back = place[:, None] - place
-    seen = (back >= 0) & (document[:, None] == document) & (back < (window or 99))
-    key2, value2 = (x.repeat_interleave(2, dim=1) for x in (key, value))
-    scores = (query @ key2.mT * 0.3).masked_fill(~seen, -torch.inf)
-    expected = (scores.softmax(-1) @ value2).transpose(1, 2)
-    found, _ = attention.packed_attention(
-        nn.Identity(), query, key, value, None,
-        cu_seq_lens_q=ends, max_length_q=max(lengths), scaling=0.3, sliding_window=window,
-    )  # fmt: skip
-    torch.testing.assert_close(found, expected, **EXACT)
-
-
-@pytest.mark.parametrize("window", [0, 3])
-def test_the_gpu_kernel_takes_our_arguments(window: int) -> None:
-    """Without a GPU: torch checks the call and the shapes on its meta device."""
-    query, key, value = (
-        torch.empty(1, heads, 9, 8, device="meta", dtype=torch.bfloat16) for heads in (4, 2, 2)
-    )
-    ends = torch.tensor([0, 4, 9], dtype=torch.int32, device="meta")
-    found = attention._flash(query, key, value, ends, 5, 0.3, window)
-    assert found.shape == (1, 9, 4, 8)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_gpu_kernel_equals_one_by_one() -> None:
-    """Outputs and gradients in bf16, with shared key heads and a sliding window."""
-    torch.manual_seed(0)
-    ends = torch.tensor([0, 70, 77, 200], dtype=torch.int32, device="cuda")
-    rows = [
-        torch.randn(1, heads, 200, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
-        for heads in (8, 2, 2)
-    ]
-    for window in (None, 16):
-        flash = attention._flash(*rows, ends, 123, 0.1, window or 0)
-        plain = attention._one_by_one(*rows, ends, 0.1, window)
-        torch.testing.assert_close(flash, plain, rtol=2e-2, atol=2e-2)
-        upstream = torch.randn_like(flash)
-        ours = torch.autograd.grad(flash, rows, upstream)
-        theirs = torch.autograd.grad(plain, rows, upstream)
-        torch.testing.assert_close(ours, theirs, rtol=5e-2, atol=5e-2)
-
-
-def test_a_changed_score_is_refused() -> None:
-    rows = [torch.randn(1, 1, 2, 8)] * 3
-    ends = torch.tensor([0, 2], dtype=torch.int32)
-    with pytest.raises(InputError, match="attention uses softcap"):
-        attention.packed_attention(
-            nn.Identity(), *rows, cu_seq_lens_q=ends, max_length_q=2, softcap=50.0
-        )
-
-
-class Running(nn.Module):
-    """A model whose state runs through the row: each token's logits hold the mean of all before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(8, 8)
-
-    def forward(self, input_ids: Tensor, **_: Any) -> Any:
-        logits = self.embedding(input_ids).cumsum(1) / 10
-        return type("Output", (), {"logits": logits})
-
-
-def test_a_model_that_mixes_questions_is_refused(tiny_model: Path) -> None:
-    attention.check_isolation(load_base(tiny_model, "bf16", False))
-    with pytest.raises(InputError, match="Running lets one question of a row see another"):
-        attention.check_isolation(Running())
-
-
-# ── order, cut, rate ─────────────────────────────────────────────────────────────────────────────
-
-
-def test_one_epoch_of_the_paper_is_1558_updates() -> None:
-    """24,926 questions in batches of 16; the last one has 14."""
-    assert batches.num_steps(24_926, 16, 1) == 1558
-    assert len(batches.questions_of_step(24_926, 16, 42, 1557)) == 14
-
-
-@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 3), st.integers(0, 2**32 - 1))
-def test_every_epoch_is_every_question_once(num: int, size: int, epochs: int, seed: int) -> None:
-    total = batches.num_steps(num, size, epochs)
-    steps = [batches.questions_of_step(num, size, seed, step).tolist() for step in range(total)]
-    each = total // epochs
-    for epoch in range(epochs):
-        read = [q for step in steps[epoch * each : (epoch + 1) * each] for q in step]
-        assert sorted(read) == list(range(num))
-        assert read == batches.order(num, seed, epoch).tolist()
-
-
-def test_the_order_is_a_function_of_seed_and_epoch() -> None:
-    assert batches.order(8, 42, 0).tolist() == [4, 1, 3, 6, 0, 7, 2, 5]  # on every machine
-    orders = {tuple(batches.order(50, seed, epoch)) for seed in range(5) for epoch in range(5)}
-    assert len(orders) == 25
-
-
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.integers(1, 60))
-def test_rows_keep_order_and_budget(lengths: list[int], budget: int) -> None:
-    runs = batches.cut(lengths, budget)
-    assert [n for run in runs for n in lengths[run]] == lengths
-    assert all(sum(lengths[run]) <= budget or len(lengths[run]) == 1 for run in runs)
-    for this, following in pairwise(runs):  # no run ends while the next question would fit
-        assert sum(lengths[this]) + lengths[following][0] > budget
+# ── rates and sums ──────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(("total", "warmup"), [(1558, 100), (7, 0), (5, 10), (10, 10), (1, 0)])
@@ -289,45 +181,6 @@ def test_loss_by_source_is_the_mean_in_the_steps_weighting() -> None:
 
 # ── the adapter ──────────────────────────────────────────────────────────────────────────────────
 
-LLAMA_2 = {
-    "7B": ((4096, 11008, 32, 32, 32), 23_199_744),
-    "13B": ((5120, 13824, 40, 40, 40), 36_372_480),
-    "70B": ((8192, 28672, 80, 64, 8), 141_557_760),
-}
-
-
-@pytest.mark.parametrize("size", LLAMA_2)
-def test_trainable_parameters_of_the_paper(size: str) -> None:
-    """Rank 16 on the three MLP layers: 23.2 M, 36.4 M and 141.6 M."""
-    (hidden, inner, layers, heads, key_heads), expected = LLAMA_2[size]
-    config = LlamaConfig(
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=key_heads,
-    )
-    with torch.device("meta"):
-        model = add_adapter(LlamaForCausalLM(config), lora_config(16, 16, 0.05, MLP), 0)
-    assert sum(p.numel() for p in trainable(model).values()) == expected
-
-
-def test_the_adapter_starts_from_the_seed_and_changes_nothing_yet(tiny_model: Path) -> None:
-    def start(seed: int) -> Any:
-        return add_adapter(load_base(tiny_model, "bf16", False), lora_config(4, 4, 0, MLP), seed)
-
-    one, same, other = start(1), start(1), start(2)
-    for (name, weight), again in zip(trainable(one).items(), trainable(same).values(), strict=True):
-        assert weight.dtype == torch.float32
-        assert torch.equal(weight, again)
-        assert torch.equal(weight, trainable(other)[name]) == ("lora_B" in name)
-    ids = torch.tensor([[1, 5, 9]])
-    kwargs = attention.boundaries(torch.tensor([0, 3], dtype=torch.int32), 3)
-    with torch.no_grad():
-        adapted = one.eval()(ids, use_cache=False, **kwargs).logits
-        with one.disable_adapter():
-            assert torch.equal(adapted, one(ids, use_cache=False, **kwargs).logits)
-
 
 def test_dropout_works_in_the_adapter_alone(tiny_model: Path, encoded: Encoded) -> None:
     model = fresh_model(tiny_model, dropout=0.5)
@@ -339,12 +192,6 @@ def test_dropout_works_in_the_adapter_alone(tiny_model: Path, encoded: Encoded) 
         torch.manual_seed(seed)
         losses.append(step_loss(model, encoded, np.arange(9), "question", 512))
     assert losses[0] == losses[1] != losses[2]
-
-
-def test_unknown_targets_are_named_with_the_right_ones(tiny_model: Path) -> None:
-    with pytest.raises(InputError, match="'gate', which is no linear layer") as caught:
-        add_adapter(load_base(tiny_model, "fp32", False), lora_config(4, 4, 0, ["gate"]), 0)
-    assert "Choose from down_proj, gate_proj, k_proj, lm_head, o_proj" in str(caught.value)
 
 
 @pytest.mark.filterwarnings(PEFT_WARNING)
@@ -472,55 +319,12 @@ def test_nothing_to_train_on_is_one_line(make_run: Callable[..., Run]) -> None:
 
 
 def test_the_models_own_limit_holds_too(make_run: Callable[..., Run], tiny_model: Path) -> None:
-    assert max_positions(load_base(tiny_model, "fp32", False)) == 512
+    assert max_positions(load_model(tiny_model, "fp32", False, attention.ATTENTION)) == 512
     long = replace(sums(1)[0], output="7" * 600)
     run = stage(make_run, [*sums(3), long], max_length=4096)
     train.execute(run)
     (row,) = read_table(run.output("train", "dropped.parquet")).to_pylist()
     assert row["detail"].endswith("limit 512")
-
-
-def _no_weights(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-
-
-def _pickled_weights(folder: Path) -> None:
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-
-
-def _cut_weights(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-1000])
-
-
-def _one_weight_less(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    del weights["model.layers.1.mlp.up_proj.weight"]
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _wrong_shape(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    weights["model.norm.weight"] = torch.ones(31)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _no_config(folder: Path) -> None:
-    (folder / "config.json").unlink()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [_no_weights, _pickled_weights, _cut_weights, _one_weight_less, _wrong_shape, _no_config],
-)
-def test_a_damaged_base_is_one_line(damage: Callable[[Path], None], tmp_path: Path) -> None:
-    """Above all, a weight that is missing is never made up."""
-    folder = write_model(tmp_path / "base")
-    damage(folder)
-    with pytest.raises(InputError, match=r"cannot be loaded|lacks 1 weights") as caught:
-        load_base(folder, "fp32", False)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_model_is_one_line(make_run: Callable[..., Run], tmp_path: Path) -> None:

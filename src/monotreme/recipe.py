@@ -64,7 +64,11 @@ class BenchmarkRef(Table):
     split: str | None = Field(None, description="Split whose questions are scored and checked.")
     shots: int | None = Field(None, ge=0, le=100, description="Examples in the prompt.")
     shots_split: str | None = Field(None, description="Split that the examples are drawn from.")
-    limit: int | None = Field(None, ge=1, description="Score only the first so many questions (of each subject, for MMLU).")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="Score only the first so many questions (of each subject, for MMLU).",
+    )
 
 
 class ModelRef(Table):

@@ -9,7 +9,6 @@ Shapes: B rows of a batch, L its width in tokens, T scored tokens, V vocabulary.
 """
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,10 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from monotreme.errors import InputError, RecipeError
+from monotreme.models import Precision, load_model, load_tokenizer, put_adapter
 from monotreme.progress import progress
 
 LOGITS = 2**29  # elements of a batch's logits: 1 GiB in bf16
@@ -120,7 +118,7 @@ def load_scorer(
     folder: Path,
     adapter: Path | None,
     *,
-    precision: str,
+    precision: Precision,
     batch_tokens: int,
     trust_remote_code: bool,
 ) -> Scorer:
@@ -133,50 +131,18 @@ def load_scorer(
     Raises:
         InputError: no such model, no safetensors, or weights that cannot be read.
     """
+    tokenizer = load_tokenizer(folder, trust_remote_code)
+    model = load_model(folder, precision, trust_remote_code)
+    if adapter is not None:
+        model = put_adapter(model, adapter).get_base_model()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        model = _load_model(folder, precision, trust_remote_code)
-        if adapter is not None:
-            model = _adapted(model, adapter)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
     except torch.OutOfMemoryError:
         raise RecipeError(
             f"{folder} in {precision} does not fit the device's memory",
             "Set evaluate.precision: bf16, or use a larger device",
         ) from None
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, Warning) as error:
-        line = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{adapter or folder} cannot be loaded ({line})",
-            "Name a folder with config.json, a tokenizer and safetensors weights that fit it",
-        ) from None
-    return Scorer(model.eval(), tokenizer, batch_tokens)
-
-
-def _load_model(folder: Path, precision: str, trust_remote_code: bool) -> Any:
-    """A causal model with all its weights: transformers fills missing ones with random numbers."""
-    model, loaded = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype={"bf16": torch.bfloat16, "fp32": torch.float32}[precision],
-        use_safetensors=True,
-        trust_remote_code=trust_remote_code,
-        output_loading_info=True,
-    )
-    if loaded["missing_keys"]:
-        raise ValueError(f"weights are missing: {', '.join(sorted(loaded['missing_keys'])[:3])}")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _adapted(model: Any, adapter: Path) -> Any:
-    """The model with the adapter's layers in place; PEFT by itself would fall back to a pickle."""
-    from peft import PeftModel
-
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise FileNotFoundError("adapter_model.safetensors is missing")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Found missing adapter keys")
-        # PEFT 0.21 asks for an attribute by the name it had before transformers 5.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
-        return PeftModel.from_pretrained(model, str(adapter)).get_base_model()
+    return Scorer(model, tokenizer, batch_tokens)
 
 
 def encode_pairs(tokenizer: Any, pairs: Sequence[tuple[str, str]], max_length: int) -> list[Span]:

@@ -6,14 +6,14 @@ differs is the rounding of the merged weights and nothing else.
 
 import math
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from monotreme.errors import InputError, MismatchError
+from monotreme.errors import MismatchError
+from monotreme.models import load_model, load_tokenizer, put_adapter
 
 PROBES = (
     "What is 17 plus 25? Show the steps.",
@@ -21,9 +21,7 @@ PROBES = (
     "If all cats are animals and Tom is a cat, then Tom is",
     "def area(width, height):\n    return",
 )
-MEMORY_SHARE = (
-    0.8  # of the machine's memory that a float32 model may take; the rest is working room
-)
+MEMORY_SHARE = 0.8  # of the machine's memory that a float32 model may take; the rest is room
 
 
 def tolerance(logits: Tensor, dtype: torch.dtype, num_adapted: int) -> float:
@@ -59,15 +57,15 @@ def verify(
         max_difference and bound (logits), effect (how far the adapter itself moves a logit).
 
     Raises:
-        InputError: transformers or PEFT cannot load a folder.
+        InputError: a folder cannot be loaded.
         MismatchError: the difference is over the bound.
     """
     probes = _probes(target, trust)
-    model = _load(target, trust)
+    model = load_model(target, "fp32", trust)
     plain = _logits(model, probes)
-    adapted = _logits(_adapted(model, adapter), probes)
+    adapted = _logits(put_adapter(model, adapter), probes)
     del model
-    difference = float((_logits(_load(merged, trust), probes) - adapted).abs().max())
+    difference = float((_logits(load_model(merged, "fp32", trust), probes) - adapted).abs().max())
     bound = tolerance(adapted, dtype, num_adapted)
     if not difference <= bound:  # also when it is not a number
         raise MismatchError(
@@ -87,37 +85,8 @@ def fits_memory(num_weights: int) -> bool:
 
 
 def _probes(folder: Path, trust: bool) -> list[Tensor]:
-    from transformers import AutoTokenizer
-
-    tokenizer = _loaded(AutoTokenizer, folder, trust)
+    tokenizer = load_tokenizer(folder, trust)
     return [torch.tensor(tokenizer(text)["input_ids"]) for text in PROBES]
-
-
-def _load(folder: Path, trust: bool) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    options = {"dtype": torch.float32, "use_safetensors": True}
-    return _loaded(AutoModelForCausalLM, folder, trust, **options).eval()
-
-
-def _adapted(model: Any, adapter: Path) -> Any:
-    from peft import PeftModel
-
-    with warnings.catch_warnings():  # PEFT 0.21 asks for a property that transformers 5.23 renamed
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        return PeftModel.from_pretrained(model, str(adapter)).eval()
-
-
-def _loaded(factory: Any, folder: Path, trust: bool, **options: Any) -> Any:
-    try:
-        return factory.from_pretrained(
-            folder, trust_remote_code=trust, local_files_only=True, **options
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise InputError(
-            f"transformers cannot load {folder} ({' '.join(str(error).split())[:200]})",
-            "Correct the model folder, or set trust_remote_code for a model that brings its code",
-        ) from None
 
 
 @torch.inference_mode()

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 
 from monotreme.errors import InputError
+from monotreme.models import load_model
 from monotreme.plot import line_chart
 from monotreme.records import Counts, digest, dropped_table, read_questions
 from monotreme.run import Run
 from monotreme.storage import sha256
-from monotreme.train.attention import check_isolation
+from monotreme.train.attention import ATTENTION, check_isolation
 from monotreme.train.checkpoint import Checkpoints
 from monotreme.train.encode import Encoded, check_vocabulary, encode, load_tokenizer
 from monotreme.train.loop import Settings, train
 from monotreme.train.lora import (
     add_adapter,
-    load_base,
     lora_config,
     max_positions,
     save_adapter,
@@ -71,7 +71,8 @@ def _mean(values: list[float]) -> float:
 
 def _model_with_adapter(run: Run, folder: Path) -> Any:
     settings = run.recipe.train
-    model = load_base(folder, settings.precision, settings.base.trust_remote_code)
+    trust = settings.base.trust_remote_code
+    model = load_model(folder, settings.precision, trust, ATTENTION)
     config = lora_config(settings.rank, settings.alpha, settings.dropout, settings.targets)
     model = add_adapter(model, config, run.recipe.seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -159,7 +159,7 @@ def check_isolation(model: nn.Module) -> None:
         ).logits[0, 4:]
         for before in (first, other)
     ]
-    if not torch.allclose(*told, rtol=1e-3, atol=1e-4, equal_nan=True):
+    if not torch.allclose(told[0], told[1], rtol=1e-3, atol=1e-4, equal_nan=True):
         raise InputError(
             f"{type(model).__name__} lets one question of a row see another",
             "Use a base model whose attention transformers can replace, such as Llama or Qwen",

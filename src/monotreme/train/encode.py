@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
 
+from monotreme import models
 from monotreme.errors import InputError, MismatchError
 from monotreme.progress import progress
 from monotreme.prompt import prompt_and_answer
@@ -76,13 +76,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
         InputError: it cannot be read, gives no character offsets, or has no end-of-text token.
     """
     remedy = "Use a model folder with a tokenizer.json that names its eos_token"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=trust_remote_code, local_files_only=True
-        )
-    except Exception as error:  # the tokenizers library raises bare Exceptions
-        line = " ".join(str(error).split())[:200]
-        raise InputError(f"the tokenizer of {folder} cannot be read ({line})", remedy) from None
+    tokenizer = models.load_tokenizer(folder, trust_remote_code)
     if not tokenizer.is_fast:
         raise InputError(f"the tokenizer of {folder} gives no character offsets", remedy)
     if tokenizer.eos_token_id is None:

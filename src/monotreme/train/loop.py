@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from monotreme.errors import InputError
 from monotreme.progress import progress
 from monotreme.records import Question, digest
+from monotreme.storage import storage_errors
 from monotreme.train.attention import boundaries
 from monotreme.train.batches import (
     MicroBatch,
@@ -114,19 +115,22 @@ def train(
 
     Raises:
         InputError: the loss or its gradient is not a finite number, or the GPU's memory is full.
+        StorageError: the disk is full.
         SystemExit: the process was told to stop.
     """
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(parameters.values(), betas=BETAS, eps=EPSILON, weight_decay=0.0)
     drop_in_adapter_only(model)
-    done = checkpoints.restore(parameters, optimizer, log)
     total = num_steps(len(questions), settings.batch_size, settings.epochs)
     with (
+        storage_errors(log),
         _interruption() as stopping,
         _deterministic(),
         log.open("a", encoding="utf-8") as lines,
-        progress("train", total - done) as advance,
+        progress("train", total) as advance,
     ):
+        done = checkpoints.restore(parameters, optimizer, log)
+        advance(done)
         for step in range(done, total):
             line = _update(model, optimizer, encoded, questions, settings, step, total)
             lines.write(json.dumps(line) + "\n")
@@ -160,9 +164,7 @@ def _update(
         micro_batches(encoded, chosen, settings.weighting, settings.row_tokens)
     ):
         torch.manual_seed(dropout_seed(settings.seed, step, number))
-        shares = _forward(model, row, settings.autocast, step)
-        torch.autograd.backward(shares.sum())
-        parts.append(shares.detach())
+        parts.append(_add_gradient(model, row, settings.autocast, step))
     shares_Q = torch.cat(parts).tolist()
     _check_finite(step, asked, shares_Q, "the loss")
     norm = nn.utils.clip_grad_norm_(trainable(model).values(), CLIP).item()
@@ -197,9 +199,12 @@ def loss_by_source(
     return found
 
 
-def _forward(model: nn.Module, row: MicroBatch, autocast: bool, step: int) -> Tensor:
+def _add_gradient(model: nn.Module, row: MicroBatch, autocast: bool, step: int) -> Tensor:
+    """Forward and backward of a row; returns its `question_losses`."""
     try:
-        return question_losses(model, row, autocast)
+        shares_Q = question_losses(model, row, autocast)
+        torch.autograd.backward(shares_Q.sum())
+        return shares_Q.detach()
     except torch.OutOfMemoryError:
         raise InputError(
             f"step {step + 1}: the GPU's memory is too small for a row of {row.ids.numel():,} tokens",

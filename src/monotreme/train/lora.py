@@ -8,45 +8,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from monotreme.errors import InputError
-from monotreme.train.attention import ATTENTION
-
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-
-
-def load_base(folder: Path, precision: Literal["bf16", "fp32"], trust_remote_code: bool) -> Any:
-    """A causal language model from a local folder of safetensors, every weight of it read.
-
-    Raises:
-        InputError: no such weights, a damaged file, or a weight that the files do not hold.
-    """
-    remedy = "Give train.base a folder with config.json and whole *.safetensors files"
-    try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=DTYPES[precision],
-            attn_implementation=ATTENTION,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # OSError, ValueError, SafetensorError, RuntimeError: all from files
-        line = " ".join(str(error).split())[:200]
-        raise InputError(f"the model in {folder} cannot be loaded ({line})", remedy) from None
-    absent = sorted([*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])])
-    if absent:  # transformers would fill them with random numbers
-        problem = f"the model in {folder} lacks {len(absent):,} weights, such as {absent[0]}"
-        raise InputError(problem, remedy)
-    return model
 
 
 def max_positions(model: Any) -> int:
