@@ -1,0 +1,220 @@
+"""The commands as a user meets them: quick help, one-line errors, exit codes, nothing lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import sums
+
+ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+
+
+def monotreme(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "monotreme.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=120, **options
+    )
+
+
+def recipe(folder: Path, tiny_model: Path, num: int = 30, **tables: Any) -> Path:
+    """A recipe that runs start to end in seconds: sums, a benchmark of sums, the tiny model."""
+    rows = [{"instruction": q.instruction, "output": q.output} for q in sums(num)]
+    (folder / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    items = [
+        {
+            "question": f"Is {i} an even number?",
+            "choices": {"text": ["yes", "no"], "label": ["A", "B"]},
+            "answerKey": "AB"[i % 2],
+        }
+        for i in range(8)
+    ]
+    (folder / "bench.jsonl").write_text("\n".join(map(json.dumps, items)))
+    source = {"id": "sums", "path": "sums.jsonl", "license": "CC0-1.0"}
+    data = {
+        "name": "cli",
+        "curate": {"sources": [source], "protect": "different_answer"},
+        "decontaminate": {"benchmarks": [{"id": "even", "path": "bench.jsonl"}]},
+        "train": {"base": str(tiny_model), "precision": "fp32", "warmup_steps": 1},
+        "evaluate": {"precision": "fp32"},
+    }
+    for table, values in tables.items():
+        data[table] = {**data.get(table, {}), **values}
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def test_help_is_quick_and_light():
+    """No heavy library is imported, and half a second of processor time is enough."""
+    script = (
+        "import sys, monotreme.cli as c\n"
+        "try: c.app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'pyarrow', 'numpy', 'datasets', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    before = os.times()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    after = os.times()
+    assert done.returncode == 0, done.stderr
+    assert (after.children_user - before.children_user) < 0.5
+    assert "decontaminate" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["init", "run", "plan", "show", "curate", "decontaminate", "train", "merge", "evaluate", "release"],
+)
+def test_every_command_has_help_with_examples(verb):
+    from typer.testing import CliRunner
+
+    from monotreme.cli import app
+
+    done = CliRunner().invoke(app, [verb, "--help"])
+    assert done.exit_code == 0
+    assert "Examples" in done.output
+    assert f"monotreme {verb}" in done.output
+
+
+def test_the_whole_way_then_nothing_to_do_then_a_change(tmp_path: Path, tiny_model: Path):
+    path = recipe(tmp_path, tiny_model)
+    runs = tmp_path / "runs"
+    done = monotreme("run", path, "--runs", runs)
+    assert done.returncode == 0, done.stderr
+    for stage in ("curate", "decontaminate", "train", "merge", "evaluate", "release"):
+        assert (runs / "cli" / stage / "record.json").exists()
+        assert stage in done.stdout
+    assert "README.md" in done.stdout
+    assert "Loading weights" not in done.stderr
+
+    again = monotreme("run", path, "--runs", runs, "--json")
+    report = json.loads(again.stdout)
+    assert {stage["state"] for stage in report["stages"]} == {"up to date"}
+
+    plan = monotreme("plan", path, "--runs", runs, "--set", "train.rank=4", "--json")
+    states = {s["stage"]: s["state"] for s in json.loads(plan.stdout)["stages"]}
+    assert states == {
+        "curate": "up to date", "decontaminate": "up to date", "train": "to run",
+        "merge": "waits", "evaluate": "waits", "release": "waits",
+    }  # fmt: skip
+
+    shown = monotreme("show", runs / "cli", "--json")
+    assert json.loads(shown.stdout)["stages"]["curate"]["counts"]["read"] == 30
+    assert monotreme("show", runs / "cli", "dropped").returncode == 0
+    wrong = monotreme("show", runs / "cli", "kept")
+    assert (wrong.returncode, "Known are summary, dropped, leaked" in wrong.stderr) == (3, True)
+
+
+def wrong_key(path: Path) -> None:
+    path.write_text(path.read_text().replace("protect:", "protekt:"))
+
+
+def missing_file(path: Path) -> None:
+    (path.parent / "sums.jsonl").unlink()
+
+
+def truncated(path: Path) -> None:
+    file = path.parent / "sums.jsonl"
+    file.write_text(file.read_text()[:-20])
+
+
+def no_answer(path: Path) -> None:
+    with (path.parent / "sums.jsonl").open("a") as file:
+        file.write('\n{"instruction": "What is one plus one?", "output": ""}\n')
+
+
+def huge_row(path: Path) -> None:
+    with (path.parent / "sums.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({"instruction": "x" * 10_500_000, "output": "y"}) + "\n")
+
+
+def not_utf8(path: Path) -> None:
+    with (path.parent / "sums.jsonl").open("ab") as file:
+        file.write(b'\n{"instruction": "\xff\xfe", "output": "y"}\n')
+
+
+def from_the_hub(path: Path) -> None:
+    path.write_text(path.read_text().replace("path: sums.jsonl", "name: owner/absent"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "says"),
+    [
+        (wrong_key, 2, "curate.protekt is not a key. Did you mean 'protect'"),
+        (missing_file, 3, "sums.jsonl cannot be read"),
+        (truncated, 3, "sums.jsonl, line 30"),
+        (no_answer, 3, "sums.jsonl, line 31"),
+        (huge_row, 3, "sums.jsonl, line 31"),
+        (not_utf8, 3, "sums.jsonl, line 31"),
+        (from_the_hub, 6, "owner/absent"),
+    ],
+)
+def test_bad_input_is_one_line_and_loses_nothing(tmp_path, tiny_model, spoil, code, says):
+    path = recipe(tmp_path, tiny_model)
+    assert monotreme("curate", path, cwd=tmp_path).returncode == 0
+    kept = tmp_path / "runs" / "cli" / "curate" / "questions.parquet"
+    before = kept.read_bytes()
+    spoil(path)
+    done = monotreme("curate", path, "--quiet", cwd=tmp_path)
+    assert done.returncode == code
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert says in lines[0]
+    assert kept.read_bytes() == before
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_done(tmp_path: Path, tiny_model: Path):
+    path = recipe(tmp_path, tiny_model)
+    assert monotreme("curate", path, cwd=tmp_path).returncode == 0
+    limited = "ulimit -f 4; trap '' XFSZ; exec " + " ".join(
+        [sys.executable, "-m", "monotreme.cli", "curate", str(path), "--set", "curate.threshold=0.9"]
+    )
+    done = subprocess.run(
+        ["bash", "-c", limited], capture_output=True, text=True, check=False, cwd=tmp_path, env=ENVIRONMENT
+    )
+    assert done.returncode == 7, done.stderr
+    assert "error: cannot write" in done.stderr.splitlines()[-1]
+    assert monotreme("curate", path, cwd=tmp_path).returncode == 0
+
+
+def test_ctrl_c_ends_cleanly_and_the_next_run_finishes(tmp_path: Path, tiny_model: Path):
+    path = recipe(tmp_path, tiny_model, num=400)
+    command = [sys.executable, "-m", "monotreme.cli", "run", str(path)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=ENVIRONMENT
+    )
+    log = tmp_path / "runs" / "cli" / "train" / "log.jsonl"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 1):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert (tmp_path / "runs" / "cli" / "decontaminate" / "record.json").exists()
+    done = monotreme("run", path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_init_writes_a_recipe_and_never_over_one(tmp_path: Path):
+    assert monotreme("init", cwd=tmp_path).returncode == 0
+    assert "pocket" in (tmp_path / "recipe.yaml").read_text()
+    again = monotreme("init", cwd=tmp_path)
+    assert (again.returncode, "recipe.yaml exists" in again.stderr) == (3, True)
+    unknown = monotreme("init", "x.yaml", "--like", "none", cwd=tmp_path)
+    assert "Known are platypus-13b, platypus-70b" in unknown.stderr
+
+
+def test_verbs_need_what_comes_before(tmp_path: Path, tiny_model: Path):
+    done = monotreme("train", recipe(tmp_path, tiny_model), cwd=tmp_path)
+    assert done.returncode == 3
+    assert "decontaminate has not finished" in done.stderr
