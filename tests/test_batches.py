@@ -38,3 +38,11 @@ def test_rows_keep_order_and_budget(lengths: list[int], budget: int) -> None:
     assert all(sum(lengths[run]) <= budget or len(lengths[run]) == 1 for run in runs)
     for this, following in pairwise(runs):  # no run ends while the next question would fit
         assert sum(lengths[this]) + lengths[following][0] > budget
+
+
+def test_a_part_of_an_epoch_reaches_its_share_and_no_more() -> None:
+    assert batches.num_steps(100, 16, 0.5) == 4
+    reached = batches.questions_reached(100, 16, 7, 0.5)
+    seen = {i for step in range(4) for i in batches.questions_of_step(100, 16, 7, step).tolist()}
+    assert set(reached.tolist()) == seen
+    assert batches.questions_reached(100, 16, 7, 3).tolist() == list(range(100))

@@ -32,9 +32,15 @@ SETTINGS = {
     "rank": 4,
     "learning_rate": 1e-2,
     "dropout": 0.1,
-    "save_steps": 4,
     "max_length": 200,  # two rows a step
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _save_often() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "SAVE_STEPS", 4)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -170,6 +176,7 @@ import torch
 from monotreme import train
 from monotreme.run import open_run
 torch.set_num_threads(1)
+train.SAVE_STEPS = 4
 train.execute(open_run(Path(sys.argv[1])))
 """
 
@@ -276,9 +283,12 @@ def test_another_training_never_uses_it(
     assert same(changed, clean)
 
 
-def test_how_often_it_saves_is_not_another_training(make: Callable[..., Run], whole: Run) -> None:
+def test_how_often_it_saves_is_not_another_training(
+    make: Callable[..., Run], whole: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stop(make(), 30)
-    run = make(save_steps=7)
+    monkeypatch.setattr(train, "SAVE_STEPS", 7)
+    run = make()
     newest = checkpoints(run)[-1].name
     stop(run, 4)
     assert [newest, *(p.name for p in checkpoints(run))].count(newest) == 2  # it went on from there

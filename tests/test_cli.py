@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from conftest import sums
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
@@ -20,7 +19,13 @@ ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
 def monotreme(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "monotreme.cli", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=120, **options
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+        timeout=120,
+        **options,
     )
 
 
@@ -62,7 +67,9 @@ def test_help_is_quick_and_light():
         "assert not heavy, heavy\n"
     )
     before = os.times()
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     after = os.times()
     assert done.returncode == 0, done.stderr
     assert (after.children_user - before.children_user) < 0.5
@@ -71,7 +78,18 @@ def test_help_is_quick_and_light():
 
 @pytest.mark.parametrize(
     "verb",
-    ["init", "run", "plan", "show", "curate", "decontaminate", "train", "merge", "evaluate", "release"],
+    [
+        "init",
+        "run",
+        "plan",
+        "show",
+        "curate",
+        "decontaminate",
+        "train",
+        "merge",
+        "evaluate",
+        "release",
+    ],
 )
 def test_every_command_has_help_with_examples(verb):
     from typer.testing import CliRunner
@@ -176,10 +194,23 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_done(tmp_path: Path, tiny_mo
     path = recipe(tmp_path, tiny_model)
     assert monotreme("curate", path, cwd=tmp_path).returncode == 0
     limited = "ulimit -f 4; trap '' XFSZ; exec " + " ".join(
-        [sys.executable, "-m", "monotreme.cli", "curate", str(path), "--set", "curate.threshold=0.9"]
+        [
+            sys.executable,
+            "-m",
+            "monotreme.cli",
+            "curate",
+            str(path),
+            "--set",
+            "curate.threshold=0.9",
+        ]
     )
     done = subprocess.run(
-        ["bash", "-c", limited], capture_output=True, text=True, check=False, cwd=tmp_path, env=ENVIRONMENT
+        ["bash", "-c", limited],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
     )
     assert done.returncode == 7, done.stderr
     assert "error: cannot write" in done.stderr.splitlines()[-1]
@@ -190,7 +221,12 @@ def test_ctrl_c_ends_cleanly_and_the_next_run_finishes(tmp_path: Path, tiny_mode
     path = recipe(tmp_path, tiny_model, num=400)
     command = [sys.executable, "-m", "monotreme.cli", "run", str(path)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=ENVIRONMENT
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
     )
     log = tmp_path / "runs" / "cli" / "train" / "log.jsonl"
     deadline = time.monotonic() + 90

@@ -144,3 +144,11 @@ def test_nothing_left_is_an_error(mine, tmp_path, make_run):
     ref = {"id": "mine", "path": str(tmp_path / "mine.jsonl"), "license": "CC0-1.0"}
     with pytest.raises(InputError, match="no question is left"):
         curate.execute(make_run(curate={"sources": [{**ref, "keywords": True}]}))
+
+
+def test_a_limit_reads_the_first_rows(tmp_path, make_run, mine):
+    mine()
+    ref = {"id": "mine", "path": str(tmp_path / "mine.jsonl"), "license": "CC0-1.0", "limit": 2}
+    run = make_run(curate={"sources": [ref]})
+    curate.execute(run)
+    assert run.record("curate")["counts"]["read"] == 2

@@ -52,6 +52,9 @@ class SourceRef(Table):
     keywords: bool | None = Field(None, description="Keep only rows with a STEM or logic keyword.")
     exclusion: bool = Field(True, description="Take part in the similarity exclusion.")
     optional: bool = Field(False, description="Go on without it when it cannot be read.")
+    limit: int | None = Field(
+        None, ge=1, description="Read only the first so many rows, for a trial."
+    )
 
 
 class BenchmarkRef(Table):
@@ -151,7 +154,7 @@ class Train(Table):
     learning_rate: float = Field(4e-4, gt=0, description="Peak rate of AdamW (70B: 3e-4).")
     warmup_steps: int = Field(100, ge=0, description="Steps of linear warm-up from 0.")
     batch_size: int = Field(16, ge=1, description="Questions a step.")
-    epochs: int = Field(1, ge=1, description="Passes over the questions.")
+    epochs: float = Field(1, gt=0, description="Passes over the questions; 0.1 is a tenth of one.")
     max_length: int = Field(
         4096, ge=8, description="Tokens of a question; longer ones are dropped."
     )
@@ -159,7 +162,6 @@ class Train(Table):
         "question", description="What weighs the same in the loss of a batch."
     )
     precision: Literal["bf16", "fp32"] = Field("bf16", description="Of the frozen base.")
-    save_steps: int = Field(50, ge=1, description="Steps between checkpoints.")
 
 
 class Merge(Table):

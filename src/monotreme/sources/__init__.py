@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Literal
 
@@ -98,7 +98,7 @@ def read_source(
     """
     source = source_of(ref)
     reader = _reader(source, path, seed)
-    for raw in _raw_rows(source, path, revision):
+    for raw in islice(_raw_rows(source, path, revision), ref.limit):
         bad = raw if isinstance(raw, BadRow) else None
         if isinstance(raw, RawRow):
             try:

@@ -13,10 +13,11 @@ import torch
 from monotreme.errors import InputError
 from monotreme.models import load_model
 from monotreme.plot import line_chart
-from monotreme.records import Counts, digest, dropped_table, read_questions
+from monotreme.records import Counts, Dropped, Question, digest, dropped_table, read_questions
 from monotreme.run import Run
 from monotreme.storage import sha256
 from monotreme.train.attention import ATTENTION, check_isolation
+from monotreme.train.batches import questions_reached
 from monotreme.train.checkpoint import Checkpoints
 from monotreme.train.encode import Encoded, check_vocabulary, encode, load_tokenizer
 from monotreme.train.loop import Settings, train
@@ -29,6 +30,7 @@ from monotreme.train.lora import (
 )
 
 NAME = "train"
+SAVE_STEPS = 50  # between checkpoints: minutes of work against seconds of writing
 ENDS = 10  # steps that the first and the last loss are means over
 
 
@@ -82,13 +84,19 @@ def _model_with_adapter(run: Run, folder: Path) -> Any:
 
 def _checkpoints(run: Run, folder: Path, encoded: Encoded, base: str) -> Checkpoints:
     settings = run.settings(NAME)
-    del settings["save_steps"], settings["base"]  # neither a change of steps nor of name is one
+    del settings["base"]  # its digest counts, not its name
     identity = {
         "data": encoded.digest,
         "settings": digest(json.dumps(settings, sort_keys=True)),
         "base": base,
     }
     return Checkpoints(folder / "checkpoints", identity)
+
+
+def _not_reached(questions: list[Question], reached: list[int], epochs: float) -> list[Dropped]:
+    """Questions that no step comes to, since the recipe has less than an epoch."""
+    rest = sorted(set(range(len(questions))) - set(reached))
+    return [Dropped(questions[i], "not_reached", f"epochs = {epochs:g} ends before") for i in rest]
 
 
 def _settings(run: Run) -> Settings:
@@ -101,7 +109,7 @@ def _settings(run: Run) -> Settings:
         weighting=recipe.weighting,
         row_tokens=recipe.max_length,  # memory for the longest question allowed is enough for all
         autocast=recipe.precision == "bf16",
-        save_steps=recipe.save_steps,
+        save_steps=SAVE_STEPS,
         seed=run.recipe.seed,
     )
 
@@ -126,6 +134,8 @@ def execute(run: Run) -> None:
                 f"none of {len(questions):,} questions can be trained on within {limit:,} tokens",
                 "Raise train.max_length, or look at the questions of decontaminate",
             )
+        reached = questions_reached(len(kept), recipe.batch_size, run.recipe.seed, recipe.epochs)
+        dropped += _not_reached(kept, reached.tolist(), recipe.epochs)
         work.table("dropped.parquet", dropped_table(dropped))
         check_vocabulary(encoded, model.get_input_embeddings().num_embeddings, folder)
         log = work.folder / "log.jsonl"
@@ -137,7 +147,7 @@ def execute(run: Run) -> None:
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         work.text("loss.svg", loss_chart(lines))
         work.counts = Counts.tally(
-            [q.source for q in kept], [(d.question.source, d.reason) for d in dropped]
+            [kept[i].source for i in reached], [(d.question.source, d.reason) for d in dropped]
         )
         work.facts = {
             **log_facts(lines),

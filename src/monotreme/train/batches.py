@@ -4,6 +4,7 @@ Everything here is a pure function of the encoded questions, the seed and the st
 questions, T tokens of a row, A answer tokens of a row.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,15 +59,22 @@ def order(num_questions: int, seed: int, epoch: int) -> Indices:
     return permutation
 
 
-def num_steps(num_questions: int, batch_size: int, epochs: int) -> int:
-    """Updates in all; the last batch of an epoch may be smaller."""
-    return epochs * -(-num_questions // batch_size)
+def num_steps(num_questions: int, batch_size: int, epochs: float) -> int:
+    """Updates in all; the last batch of an epoch may be smaller, a part of a step is a step."""
+    return math.ceil(epochs * -(-num_questions // batch_size))
 
 
 def questions_of_step(num_questions: int, batch_size: int, seed: int, step: int) -> Indices:
     """Indices of the questions of a step, counted from 0 across epochs."""
     epoch, batch = divmod(step, num_steps(num_questions, batch_size, 1))
     return order(num_questions, seed, epoch)[batch * batch_size : (batch + 1) * batch_size]
+
+
+def questions_reached(num_questions: int, batch_size: int, seed: int, epochs: float) -> Indices:
+    """Indices of the questions that a training comes to, ascending: all, if it has an epoch."""
+    steps = range(num_steps(num_questions, batch_size, min(epochs, 1)))
+    each = [questions_of_step(num_questions, batch_size, seed, step) for step in steps]
+    return np.sort(np.concatenate(each))
 
 
 def token_weights(num_answer_tokens_Q: Indices, weighting: Weighting) -> NDArray[np.float64]:

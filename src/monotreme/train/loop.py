@@ -54,7 +54,7 @@ class Settings:
     learning_rate: float
     warmup_steps: int
     batch_size: int
-    epochs: int
+    epochs: float
     weighting: Weighting
     row_tokens: int
     autocast: bool
