@@ -44,6 +44,11 @@ def held_out():
     return shipped("benchmark.jsonl") + shipped("validation.jsonl")
 
 
+def folded(text):
+    """Case and spaces folded, operators kept: 9 * 7 is not 9 + 7."""
+    return " ".join(text.lower().split())
+
+
 def answer_of(item):
     return item["choices"]["text"][item["choices"]["label"].index(item["answerKey"])]
 
@@ -142,6 +147,11 @@ def test_one_choice_alone_agrees_with_the_tables(pools):
 # ── nothing leaks but what is planted ────────────────────────────────────────────────────────
 
 
+def test_the_base_practises_no_held_out_key(pools):
+    practised = {problem.key for problem in questions.practice()}
+    assert not practised & {problem.key for problem in pools.benchmark + pools.validation}
+
+
 def test_training_and_benchmark_share_no_key(pools):
     training, benchmark, validation = (
         {problem.key for problem in part}
@@ -161,10 +171,11 @@ def test_no_held_out_question_is_trained_on_but_the_planted(training, held_out):
 
 
 def test_the_base_reads_no_held_out_question(held_out):
-    sample = [normalised(text) for text in itertools.islice(questions.corpus(), 4000)]
-    assert not set(sample) & {normalised(row["text"]) for row in shipped("texts.jsonl")}
+    texts = questions.corpus(questions.SEED, share_of_dialogue=0.5)
+    sample = [folded(text) for text in itertools.islice(texts, 4000)]
+    assert not set(sample) & {folded(row["text"]) for row in shipped("texts.jsonl")}
     read = " ".join(sample)
-    assert [item for item in held_out if normalised(item["question"]) in read] == []
+    assert [item for item in held_out if folded(item["question"]) in read] == []
 
 
 # ── what is planted ──────────────────────────────────────────────────────────────────────────
@@ -241,14 +252,13 @@ def test_the_base_is_small():
 
 
 def test_the_tokenizer_is_fast_and_loses_nothing(tokenizer):
-    text = "Ada had 12 plums.\n\n### Response:\nÜber 3 * 4 = 12."
+    text = "Ada had 12 plums.\n\n### Response:\n3 * 4 = 12."
     encoded = tokenizer(text, return_offsets_mapping=True)
     assert tokenizer.is_fast
     assert encoded["input_ids"][0] == tokenizer.bos_token_id
     assert tokenizer.decode(encoded["input_ids"], skip_special_tokens=True) == text
-    start, end = encoded["offset_mapping"][2]
-    assert text[:4].startswith(text[start:end].strip())
-    assert encoded["offset_mapping"][-1][1] == len(text)
+    assert "".join(text[start:end] for start, end in encoded["offset_mapping"]) == text
+    assert tokenizer.decode(tokenizer("Über", add_special_tokens=False)["input_ids"]) == "Über"
 
 
 @torch.no_grad()
