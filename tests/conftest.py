@@ -8,6 +8,7 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test never waits for a network
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 
 import pytest
 

@@ -70,7 +70,7 @@ def test_real_labelled_pairs(shared_data: Path):
     """The cascade's state on real pairs; the families with an answer on both sides must be right."""
     right: Counter[str] = Counter()
     seen: Counter[str] = Counter()
-    for line in (shared_data / "pairs" / "labelled.jsonl").read_text().splitlines():
+    for line in (shared_data / "pairs" / "labelled.jsonl").read_text("utf-8").strip().split("\n"):
         pair = json.loads(line)
         options = tuple(pair.get("benchmark_choices") or ())
         benchmark = BenchmarkQuestion(

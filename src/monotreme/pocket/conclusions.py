@@ -24,19 +24,21 @@ class Rule:
 
 
 def problems(rng: random.Random, subject: str) -> list[Problem]:
-    """Every entity of every rule of the subject, asked in two wordings."""
+    """Every entity of every rule of the subject, asked in each wording."""
     return [
         problem
         for rule in RULES
         if rule.subject == subject
         for entity in rule.answers
-        for problem in _asked_twice(rng, rule, entity)
+        for problem in _asked(rng, rule, entity)
     ]
 
 
-def _asked_twice(rng: random.Random, rule: Rule, entity: str) -> list[Problem]:
-    one, other = rng.sample(rule.questions, 2)
-    return [_problem(rng, rule, entity, one, other), _problem(rng, rule, entity, other, one)]
+def _asked(rng: random.Random, rule: Rule, entity: str) -> list[Problem]:
+    wordings = rng.sample(rule.questions, len(rule.questions))
+    again = [*wordings[1:], wordings[0]]
+    pairs = zip(wordings, again, strict=True)
+    return [_problem(rng, rule, entity, one, other) for one, other in pairs]
 
 
 def _problem(rng: random.Random, rule: Rule, entity: str, wording: str, again: str) -> Problem:

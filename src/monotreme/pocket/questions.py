@@ -17,13 +17,13 @@ from monotreme.pocket.prose import SPOKEN, dialogues, passages
 
 SEED = 2308
 SUBJECTS = ("science", "arithmetic", "logic")
-NUM_TRAINING = {"science": 850, "arithmetic": 900, "logic": 600}
+NUM_TRAINING = {"science": 500, "arithmetic": 800, "logic": 500}
 NUM_BENCHMARK = 200
 NUM_VALIDATION = 100
 NUM_CANDIDATES = {"arithmetic": 1680, "logic": 1720}
 
 # How many benchmark and validation questions are conclusions.
-NUM_CONCLUSIONS = {"science": (80, 40), "arithmetic": (0, 0), "logic": (90, 45)}
+NUM_CONCLUSIONS = {"science": (100, 40), "arithmetic": (0, 0), "logic": (150, 60)}
 NUM_TEXTS = 200
 
 Row = dict[str, str]
