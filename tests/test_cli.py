@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import sums
+from conftest import sums, write_model
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
 
@@ -127,6 +127,14 @@ def test_the_whole_way_then_nothing_to_do_then_a_change(tmp_path: Path, tiny_mod
     shown = monotreme("show", runs / "cli", "--json")
     assert json.loads(shown.stdout)["stages"]["curate"]["counts"]["read"] == 30
     assert monotreme("show", runs / "cli", "dropped").returncode == 0
+    other = write_model(tmp_path / "other", hidden_size=64)
+    into = f"merge.into=[{{id: other, model: '{other}'}}]"
+    misfit = monotreme("merge", path, "--runs", runs, "--quiet", "--set", into)
+    assert misfit.returncode == 4
+    assert len(misfit.stderr.strip().splitlines()) == 1
+    assert (runs / "cli" / "merge" / "base" / "model.safetensors").exists()
+    assert (runs / "cli" / "merge" / "record.json").exists()
+
     wrong = monotreme("show", runs / "cli", "kept")
     assert (wrong.returncode, "Known are summary, dropped, leaked" in wrong.stderr) == (3, True)
 

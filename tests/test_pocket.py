@@ -235,7 +235,11 @@ def test_a_run_is_marked_against_what_was_planted(tmp_path):
     assert marks["leak_reworded"] == {planted.CURATED: 1}
     assert marks["look_alike"] == {planted.SPARED: 1, planted.WRONGLY: 1}
     assert planted.others(PLANTS, run) == (2, 1, 0)
-    assert "look_alike" in planted.table(marks)
+    table = planted.table(marks)
+    assert next(iter(table.columns[0].cells)) == "exact duplicate"
+    found, missed = (list(table.columns[n].cells) for n in (2, 3))
+    assert [found[i] + missed[i] for i in (0, 1, 3, 4, 5)] == ["10", "01", "10", "01", "10"]
+    assert "Of 2 look-alikes" in planted.look_alikes(marks["look_alike"])
 
 
 # ── the base ─────────────────────────────────────────────────────────────────────────────────

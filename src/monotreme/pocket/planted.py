@@ -13,6 +13,8 @@ from typing import Annotated
 
 import pyarrow.parquet as pq
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from monotreme.pocket.planting import DUPLICATES, LEAKS, LOOK_ALIKE
 
@@ -21,7 +23,6 @@ Words = tuple[str, str]
 
 FOUND, MISSED, CURATED = "found", "missed", "dropped by curate"
 LOST, SPARED, WRONGLY = "both dropped", "rightly kept", "wrongly dropped"
-OUTCOMES = (FOUND, MISSED, LOST, CURATED, SPARED, WRONGLY)
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,28 @@ def others(planted: Iterable[Row], run: Run) -> tuple[int, int, int]:
     return curated + dropped, dropped, leaked
 
 
-def table(by_kind: Mapping[str, Counter[str]]) -> str:
-    """Kinds as lines, outcomes as columns."""
-    lines = [f"{'kind':<20}{'planted':>9}" + "".join(f"{name:>19}" for name in OUTCOMES)]
-    for kind, outcomes in by_kind.items():
-        cells = "".join(f"{outcomes[name] or '-':>19}" for name in OUTCOMES)
-        lines.append(f"{kind:<20}{outcomes.total():>9}{cells}")
-    return "\n".join(lines)
+def table(by_kind: Mapping[str, Counter[str]]) -> Table:
+    """Kinds as lines: how many of each were found, how many are still there.
+
+    A duplicate whose original went too, and a leak that curate had already dropped, are found: what
+    was to be removed is gone.
+    """
+    lines = Table(
+        "planted", "how many", "found", "missed", title="What was planted and what was found"
+    )
+    for kind in (*DUPLICATES, *LEAKS):
+        outcomes = by_kind[kind]
+        total, missed = outcomes.total(), outcomes[MISSED]
+        lines.add_row(kind.replace("_", " "), str(total), str(total - missed), str(missed))
+    return lines
+
+
+def look_alikes(outcomes: Counter[str]) -> str:
+    """What became of the questions that only look like a benchmark question."""
+    return (
+        f"Of {outcomes.total()} look-alikes of benchmark questions {outcomes[SPARED]} stayed, "
+        f"{outcomes[WRONGLY]} were taken for leaks, {outcomes[CURATED]} were near-duplicates."
+    )
 
 
 def read_run(folder: Path) -> Run:
@@ -118,9 +134,12 @@ def main(
 ) -> None:
     """Print what the run found of what was planted."""
     run, planted = read_run(folder), read_planted()
-    typer.echo(table(marks(planted, run)))
+    by_kind = marks(planted, run)
     total, dropped, leaked = others(planted, run)
-    typer.echo(
+    console = Console()
+    console.print(table(by_kind))
+    console.print(look_alikes(by_kind[LOOK_ALIKE]))
+    console.print(
         f"Of {total:,} other questions curate dropped {dropped:,} and decontaminate {leaked:,}."
     )
 

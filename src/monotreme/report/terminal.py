@@ -70,19 +70,24 @@ def print_rows(found: Iterable[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def print_summary(run: Run) -> None:
+def print_summary(run: Run, console: Console | None = None) -> None:
     """Rows by reason, leaks, scores and deltas with error bars, where the cards are."""
     found = summary(run)
-    console = Console()
+    console = console or Console()
     console.print(_stages_table(found["stages"]))
     if found.get("leaks", {}).get("table"):
         console.print(_leaks_table(found["leaks"]))
     if "evaluation" in found:
         console.print(_scores_table(found["evaluation"]))
-        for row in found["evaluation"]["perplexity"]:
-            console.print(f"perplexity of {escape(row['model'])}: {row['perplexity']:.2f}")
+        if found["evaluation"]["perplexity"]:
+            console.print(_perplexity_line(found["evaluation"]["perplexity"]))
     for card in found.get("cards", []):
         console.print(f"card: {escape(card)}", soft_wrap=True)
+
+
+def _perplexity_line(rows: Sequence[dict[str, Any]]) -> str:
+    each = ", ".join(f"{escape(row['model'])} {row['perplexity']:.2f}" for row in rows)
+    return f"perplexity on held-out text: {each}"
 
 
 def _stages_table(stages: dict[str, Any]) -> Table:
@@ -111,13 +116,16 @@ def _leaks_table(leaks: dict[str, Any]) -> Table:
 
 
 def _scores_table(evaluation: dict[str, Any]) -> Table:
-    table = Table("model", "benchmark", "score", "± s.e.", "against the base", "95 % interval", "p")
-    table.title = f"Scores in points ({evaluation['protocol']})"
+    table = Table("model", "benchmark", "score", "against the base", "95 % interval", "p")
+    table.title = f"Scores in points ± standard error ({evaluation['protocol']})"
+    several = len({row["benchmark"] for row in evaluation["scores"]} - {"mean"}) > 1
     deltas = {(d["model"], d["benchmark"]): d for d in evaluation["deltas"]}
     for row in evaluation["scores"]:
+        if row["benchmark"] == "mean" and not several:
+            continue
         delta = deltas.get((row["model"], row["benchmark"]))
-        cells = [escape(row["model"]), escape(row["benchmark"])]
-        cells += [f"{row['score']:.2f}", f"{row['stderr']:.2f}"]
+        score = f"{row['score']:.1f} ± {row['stderr']:.1f}"
+        cells = (escape(row["model"]), escape(row["benchmark"]), score)
         table.add_row(*cells, *(_delta_cells(delta) if delta else ()))
     return table
 
@@ -125,7 +133,7 @@ def _scores_table(evaluation: dict[str, Any]) -> Table:
 def _delta_cells(delta: dict[str, Any]) -> tuple[str, str, str]:
     p = delta["p_value"]
     return (
-        f"{delta['delta']:+.2f} ± {delta['stderr']:.2f}",
-        f"{delta['low']:+.2f} … {delta['high']:+.2f}",
+        f"{delta['delta']:+.1f} ± {delta['stderr']:.1f}",
+        f"{delta['low']:+.1f} … {delta['high']:+.1f}",
         "" if p is None else f"{p:.2g}",
     )
