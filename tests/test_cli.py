@@ -261,4 +261,14 @@ def test_init_writes_a_recipe_and_never_over_one(tmp_path: Path):
 def test_verbs_need_what_comes_before(tmp_path: Path, tiny_model: Path):
     done = monotreme("train", recipe(tmp_path, tiny_model), cwd=tmp_path)
     assert done.returncode == 3
-    assert "decontaminate has not finished" in done.stderr
+    assert "curate has not finished" in done.stderr
+
+
+def test_a_verb_never_builds_on_what_the_recipe_no_longer_says(tmp_path: Path, tiny_model: Path):
+    path = recipe(tmp_path, tiny_model)
+    for verb in ("curate", "decontaminate"):
+        assert monotreme(verb, path, cwd=tmp_path).returncode == 0
+    done = monotreme("decontaminate", path, "--set", "curate.threshold=0.9", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "is not of this recipe" in done.stderr
+    assert "Traceback" not in monotreme("curate", path, "--runs", path).stderr

@@ -44,12 +44,25 @@ def test_the_least_recipe_has_the_papers_settings():
         ("decontaminate.drop", ["maybe"], r"decontaminate\.drop\.0 = 'maybe'"),
         ("curate.sources", ["math", "math"], "curate.sources: id 'math' is given twice"),
         ("curate.sources", [], r"curate\.sources"),
+        ("merge.into", [{"id": ".."}], r"merge\.into\.0\.id = '\.\.'"),
+        ("merge.into", [{"id": "a", "revision": "x"}], "a revision does not go with"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(path, value, says):
     with pytest.raises(RecipeError, match=says) as caught:
         check_recipe({**LEAST, **_nest(path, value)}, "r.yaml")
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_a_list_is_named():
+    with pytest.raises(RecipeError, match="decontaminate"):
+        check_recipe({**LEAST, "decontaminate": ["mmlu"]}, "r.yaml")
+
+
+def test_a_name_never_leads_out_of_the_run_folder():
+    for name in ("..", ".", "a/b", "", ".hidden"):
+        with pytest.raises(RecipeError, match="name"):
+            check_recipe({**LEAST, "name": name}, "r.yaml")
 
 
 def test_a_recipe_without_a_base_says_so():

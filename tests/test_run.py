@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import finish, sums
 
-from monotreme.errors import BusyError, InputError
+from monotreme.errors import BusyError, InputError, RemoteError
 from monotreme.records import Counts, question_table
 from monotreme.run import open_run
 
@@ -98,7 +98,18 @@ def test_a_pinned_revision_stays(make_run):
     about = {"recipe_folder": ".", "revisions": {"dataset:a/b": "c0ffee"}}
     (run.folder / "run.json").write_text(json.dumps(about))
     assert run.pin("dataset", "a/b", None) == "c0ffee"
-    assert run.pin("dataset", "a/b", "asked") == "asked"
+    assert run.pin("dataset", "a/b", "0" * 40) == "0" * 40
+    with pytest.raises(RemoteError, match="a/b"):  # a branch is resolved, not believed
+        run.pin("dataset", "a/b", "main")
+
+
+def test_a_run_that_moved_with_its_recipe_still_opens(make_run, tmp_path):
+    run = make_run()
+    with run.open():
+        pass
+    moved = tmp_path.with_name(f"{tmp_path.name}-moved")
+    tmp_path.rename(moved)
+    assert open_run(moved / "runs" / "test").recipe_folder == moved
 
 
 def test_models_are_named_when_missing(make_run):

@@ -21,6 +21,9 @@ from monotreme.wording import final_answer, last_boxed, normalize, numbers, same
         (r"$5\%$", r"5%"),
         (r"\text{cm}", "cm"),
         ("ﬁeld", "field"),
+        ("2⁵", "2^5"),
+        (r"98,\!770", "98770"),
+        ("(1,000 people)", "(1000 people)"),
     ],
 )
 def test_one_sense_one_form(one, other):
@@ -29,7 +32,16 @@ def test_one_sense_one_form(one, other):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("x^2", "x^3"), ("-3", "3"), (r"\frac{1}{2}", "12"), ("1,000", "1.000"), ("a > b", "a < b")],
+    [
+        ("x^2", "x^3"),
+        ("-3", "3"),
+        (r"\frac{1}{2}", "12"),
+        ("1,000", "1.000"),
+        ("a > b", "a < b"),
+        ("2⁵", "25"),
+        ("x₂", "x2"),
+        ("(3,400)", "(3400)"),
+    ],
 )
 def test_another_sense_another_form(one, other):
     assert normalize(one) != normalize(other)

@@ -56,13 +56,16 @@ def init(
     """Write a recipe to start from; `pocket` runs as it is, on any machine."""
     from importlib.resources import files
 
+    from monotreme.storage import writing
+
     shelf = Path(str(files("monotreme"))) / "recipes"
     names = sorted(file.stem for file in shelf.glob("*.yaml"))
     if like not in names:
         raise InputError(f"there is no recipe {like!r}", f"Known are {', '.join(names)}")
     if path.exists():
         raise InputError(f"{path} exists", "Name another file, or delete it")
-    path.write_text((shelf / f"{like}.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    with writing(path) as temporary:
+        temporary.write_text((shelf / f"{like}.yaml").read_text("utf-8"), encoding="utf-8")
     typer.echo(f"wrote {path}; next: monotreme run {path}")
 
 

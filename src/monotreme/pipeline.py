@@ -73,12 +73,16 @@ def execute(
 ) -> list[Step]:
     """Do the stages in order; those that are up to date are left as they are.
 
+    Raises:
+        InputError: what comes before the first of them is not up to date.
+
     Args:
         force: do them all the same.
         announce: told of each stage when it starts and when it has ended.
     """
     steps = []
     with run.open():
+        _check_before(run, stages[0])
         for name in stages:
             stage = _stage(name)
             if not force and run.is_current(name, stage.inputs(run)):
@@ -90,6 +94,19 @@ def execute(
             announce(step)
             steps.append(step)
     return steps
+
+
+def _check_before(run: Run, first: str) -> None:
+    """A stage builds only on what the recipe says now, so what comes before must be up to date.
+
+    Raises:
+        InputError: an earlier stage has not finished, or not with this recipe and these inputs.
+    """
+    for name in STAGES[: STAGES.index(first)]:
+        run.output(name, "record.json")
+        if not run.is_current(name, _stage(name).inputs(run)):
+            problem = f"{name} in {run.folder} is not of this recipe and its inputs as they are now"
+            raise InputError(problem, f"Run `monotreme {name}`, or `monotreme run` for all stages")
 
 
 def push(run: Run, confirm: Callable[[Sequence[object]], bool]) -> list[str]:

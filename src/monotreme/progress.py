@@ -21,7 +21,8 @@ console = Console(stderr=True)
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:,.0f}/s")
+        speed = task.finished_speed or task.speed or 0
+        return Text(f"{1 / speed:.1f} s each" if 0 < speed < 1 else f"{speed:,.0f}/s")
 
 
 @contextmanager

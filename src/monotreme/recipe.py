@@ -20,6 +20,7 @@ from monotreme.records import Verdict
 
 STAGES = ("curate", "decontaminate", "train", "merge", "evaluate", "release")
 POCKET = "pocket:"
+NAME = r"^\w[\w.-]*$"  # becomes a folder's name: never `..`
 
 
 class Table(BaseModel):
@@ -34,9 +35,7 @@ def _named(key: str) -> BeforeValidator:
 class SourceRef(Table):
     """A training source: an id of the built-in table, or a file of your own."""
 
-    id: str = Field(
-        pattern=r"^[\w.-]+$", description="Name in reports; a built-in source or yours."
-    )
+    id: str = Field(pattern=NAME, description="Name in reports; a built-in source or yours.")
     path: str | None = Field(None, description="Local file or folder to read instead of the Hub.")
     name: str | None = Field(None, description="Hub dataset to read instead of the table's.")
     revision: str | None = Field(None, description="Hub commit; resolved and recorded if absent.")
@@ -60,7 +59,7 @@ class SourceRef(Table):
 class BenchmarkRef(Table):
     """A benchmark: an id of the built-in table, or a file of your own in ARC's layout."""
 
-    id: str = Field(pattern=r"^[\w.-]+$", description="Built-in benchmark or a name of yours.")
+    id: str = Field(pattern=NAME, description="Built-in benchmark or a name of yours.")
     path: str | None = Field(None, description="Local file, or folder with a file a split.")
     name: str | None = Field(None, description="Hub dataset to read instead of the table's.")
     revision: str | None = Field(None, description="Hub commit; resolved and recorded if absent.")
@@ -85,7 +84,7 @@ class ModelRef(Table):
 class IntoRef(ModelRef):
     """A model that the adapter is merged into."""
 
-    id: str = Field(pattern=r"^[\w.-]+$", description="Name of the merge in the run folder.")
+    id: str = Field(pattern=NAME, description="Name of the merge in the run folder.")
     model: str = Field("base", description="Hub name, local folder, or `base` for train.base.")
 
     @model_validator(mode="after")
@@ -206,7 +205,7 @@ class Release(Table):
 class Recipe(Table):
     """One run: its name, its seed and a table a stage."""
 
-    name: str = Field(pattern=r"^[\w.-]+$", description="Name of the run's folder.")
+    name: str = Field(pattern=NAME, description="Name of the run's folder.")
     seed: int = Field(42, ge=0, lt=2**32, description="Of everything that is drawn.")
     curate: Curate
     decontaminate: Decontaminate = Decontaminate()
@@ -219,10 +218,13 @@ class Recipe(Table):
     @classmethod
     def _score_what_was_checked(cls, data: Any) -> Any:
         """Without benchmarks of its own, `evaluate` takes those of `decontaminate`."""
-        checked = isinstance(data, dict) and (data.get("decontaminate") or {}).get("benchmarks")
-        if not checked or not isinstance(data.get("evaluate") or {}, dict):
+        if not isinstance(data, dict):
             return data
-        return {**data, "evaluate": {"benchmarks": checked, **(data.get("evaluate") or {})}}
+        checked, scored = data.get("decontaminate", {}), data.get("evaluate", {})
+        if not isinstance(checked, dict) or not isinstance(scored, dict):
+            return data  # the tables' own checks say what is wrong
+        same = {"benchmarks": checked["benchmarks"]} if "benchmarks" in checked else {}
+        return {**data, "evaluate": {**same, **scored}}
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> "Recipe":

@@ -6,7 +6,9 @@ folder without one is unfinished work.
 """
 
 import json
+import os
 import platform
+import re
 import resource
 import sys
 import time
@@ -23,10 +25,11 @@ from filelock import FileLock, Timeout
 
 from monotreme import hub
 from monotreme.errors import BusyError, InputError
-from monotreme.recipe import ModelRef, Recipe, dump_recipe, locate
+from monotreme.recipe import ModelRef, Recipe, dump_recipe, load_recipe, locate
 from monotreme.records import Counts, digest
 from monotreme.storage import sha256, storage_errors, writing
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 PACKAGES = (
     "monotreme",
     "torch",
@@ -143,14 +146,14 @@ class Run:
         return self.folder.parent / ".cache" / name
 
     def pin(self, kind: Literal["dataset", "model"], name: str, revision: str | None) -> str:
-        """The commit of a Hub repository: as the recipe says, else as first resolved in this run."""
-        if revision is not None:
+        """The commit of a Hub repository; a name, branch or tag is resolved once in a run."""
+        if revision is not None and _COMMIT.fullmatch(revision):
             return revision
-        key = f"{kind}:{name}"
+        key = f"{kind}:{name}" if revision is None else f"{kind}:{name}@{revision}"
         if key not in self._pins:
             self._pins.update(_read_json_or(self.folder / "run.json", {}).get("revisions", {}))
         if key not in self._pins:
-            self._pins[key] = hub.resolve(kind, name, None)
+            self._pins[key] = hub.resolve(kind, name, revision)
             self._write_about()
         return self._pins[key]
 
@@ -251,7 +254,8 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock", timeout=0)
         try:
-            lock.acquire()
+            with storage_errors(self.folder):
+                lock.acquire()
         except Timeout:
             raise BusyError(
                 f"another command is working on {self.folder}", "Wait for it to end"
@@ -266,6 +270,7 @@ class Run:
     def _write_about(self) -> None:
         about = {
             "recipe_folder": str(self.recipe_folder),
+            "recipe_folder_from_here": os.path.relpath(self.recipe_folder, self.folder),
             "revisions": dict(sorted(self._pins.items())),
             "versions": versions(),
             "machine": {"system": platform.platform(), "processor": platform.machine()},
@@ -280,10 +285,11 @@ def open_run(folder: Path) -> Run:
     Raises:
         InputError: there is none.
     """
-    from monotreme.recipe import load_recipe
-
     about = _read_json(folder / "run.json")
-    return Run(folder, load_recipe(folder / "recipe.yaml"), Path(about["recipe_folder"]))
+    recipe_folder = Path(about["recipe_folder"])
+    if not recipe_folder.is_dir():  # both were moved together
+        recipe_folder = (folder / about["recipe_folder_from_here"]).resolve()
+    return Run(folder, load_recipe(folder / "recipe.yaml"), recipe_folder)
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from monotreme.errors import InputError, StorageError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_BARRED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
 
 @contextmanager
@@ -24,7 +25,7 @@ def writing(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: the disk is full or the place cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # another command may write too
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove(temporary)
@@ -46,7 +47,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _FULL | _BARRED:
             raise
         raise _storage_error(path, error.strerror or str(error)) from error
     except Exception as error:
@@ -110,9 +111,10 @@ def sha256(path: Path) -> str:
         return _folder_sha256(path)
     try:
         state = path.stat()
+        return _file_sha256(path, state.st_size, state.st_mtime_ns)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})", "Correct the path") from None
-    return _file_sha256(path, state.st_size, state.st_mtime_ns)
+        remedy = "Correct the path, or who may read it"
+        raise InputError(f"{path} cannot be read ({error.strerror})", remedy) from None
 
 
 @lru_cache(maxsize=4096)

@@ -16,13 +16,17 @@ _LATEX: list[tuple[str, str]] = [  # (pattern, replacement), in this order
     (r"\\(?:geq?)(?![a-zA-Z])", "≥"),
     (r"\\neq?(?![a-zA-Z])", "≠"),
     (r"\^\s*\{?\s*\\circ\s*\}?", "°"),
+    (r",\\!|\{,\}", ","),
     (r"\\([%&#$])", r"\1"),
     (r"\\[,;:! ]", " "),
     (r"\^\{(\w)\}", r"^\1"),
     (r"\$", " "),
 ]
 _PATTERNS = [(re.compile(pattern), new) for pattern, new in _LATEX]
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼ⁿ", "0123456789+-=n")
+_LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _WORD = re.compile(r"[^\W\d_]+|\d+(?:\.\d+)?|[^\w\s]|_", re.UNICODE)
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "−": "-", "–": "-", "—": "-"})
 
@@ -48,10 +52,21 @@ def normalize(text: str) -> str:
     NFKC, lower case, plain quotes and minus, LaTeX fractions, spacing and fonts in one form, no
     thousands commas, single spaces.
     """
+    # NFKC would make 2⁵ into 25
+    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼ⁿ]+", lambda match: "^" + match.group().translate(_RAISED), text)
+    text = re.sub("[₀₁₂₃₄₅₆₇₈₉]+", lambda match: "_" + match.group().translate(_LOWERED), text)
     text = unicodedata.normalize("NFKC", text).translate(_QUOTES).casefold()
     for pattern, new in _PATTERNS:
         text = pattern.sub(new, text)
-    return " ".join(_THOUSANDS.sub("", text).split())
+    return " ".join(_THOUSANDS.sub(_without_commas, text).split())
+
+
+def _without_commas(match: re.Match[str]) -> str:
+    """A number without its thousands commas; in brackets of its own it is a pair: (3,400)."""
+    before, after = match.string[match.start() - 1 : match.start()], match.string[match.end() :][:1]
+    if match.start() and after and _BRACKETS.get(before) == after:
+        return match.group()
+    return match.group().replace(",", "")
 
 
 def words(text: str) -> list[str]:

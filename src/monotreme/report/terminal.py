@@ -1,6 +1,7 @@
 """A run's records as tables on a terminal; every number comes from a record."""
 
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from monotreme.errors import InputError
 from monotreme.recipe import STAGES
 from monotreme.records import read_table
 from monotreme.run import Run
@@ -18,8 +20,14 @@ _CELL = 200  # characters of a text that one row shows
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Everything the summary prints, as plain JSON: records of the finished stages and scores."""
+    """Everything the summary prints, as plain JSON: records of the finished stages and scores.
+
+    Raises:
+        InputError: no stage has finished.
+    """
     done = [s for s in STAGES if (run.folder / s / "record.json").exists()]
+    if not done:
+        raise InputError(f"no stage has finished in {run.folder}", "Run `monotreme run` first")
     found: dict[str, Any] = {
         "run": str(run.folder),
         "stages": {s: _brief(run.record(s)) for s in done},
@@ -66,8 +74,13 @@ def print_rows(found: Iterable[dict[str, Any]]) -> None:
         twin = row.get("benchmark_text") or row.get("twin_text") or row.get("detail") or ""
         reason = " ".join(filter(None, (row.get("verdict"), row["reason"])))
         cells = (row["source"], reason, similarity, row["instruction"], twin)
-        table.add_row(*(escape(cell[:_CELL]) for cell in cells))
+        table.add_row(*(escape(_printable(cell[:_CELL])) for cell in cells))
     Console().print(table)
+
+
+def _printable(text: str) -> str:
+    """Without control characters: a text from outside must not steer the terminal."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\ufffd" for c in text)
 
 
 def print_summary(run: Run, console: Console | None = None) -> None:
