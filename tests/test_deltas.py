@@ -135,8 +135,11 @@ def test_the_order_of_models_and_benchmarks_does_not_matter() -> None:
         assert sorted(rows(forward), key=key) == sorted(rows(backward), key=key)
 
 
-def test_a_group_of_one_has_no_spread() -> None:
-    assert mean_of_groups(np.array([0.3]), ["a"], ddof=1) == (0.3, 0.0)
+def test_a_group_of_one_is_given_the_spread_of_all() -> None:
+    values = np.array([0.0, 1.0, 1.0])
+    _, alone = mean_of_groups(values, ["a", "b", "c"], ddof=0)
+    assert alone == pytest.approx(np.sqrt(values.var(ddof=1) / 3))
+    assert mean_of_groups(np.array([0.3]), ["a"], ddof=1) == (0.3, 1.0)  # says nothing of itself
 
 
 def test_perplexity_weighs_tokens_and_its_error_texts() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -19,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from monotreme import evaluate
-from monotreme.errors import InputError, MismatchError
+from monotreme.errors import InputError, MismatchError, RecipeError
 from monotreme.records import read_table
 from monotreme.run import Run
 from monotreme.storage import sha256
@@ -297,7 +298,13 @@ def test_bad_texts_are_one_clear_error(ready: Callable[..., Run], line: str, pro
 def test_texts_without_a_character_are_refused(ready: Callable[..., Run]) -> None:
     run = ready()
     run.locate("data/texts.jsonl").write_text('{"text": ""}\n', encoding="utf-8")
-    with pytest.raises(InputError, match="holds no text"):
+    with pytest.raises(InputError, match="holds 0 texts"):
+        evaluate.execute(run)
+
+
+def test_benchmarks_without_a_metric_are_no_evaluation(ready: Callable[..., Run]) -> None:
+    run = ready(benchmarks=["gsm8k"])
+    with pytest.raises(RecipeError, match=r"gsm8k.* has none with a metric"):
         evaluate.execute(run)
 
 
@@ -327,3 +334,28 @@ def test_an_adapter_of_another_model_is_refused(
     leave(run, "train", "adapter", partial)
     with pytest.raises(InputError, match="missing adapter keys"):
         evaluate.execute(run)
+
+
+def test_mended_labels_are_scored_anew(ready: Callable[..., Run]) -> None:
+    """What a killed evaluation left counts only for the very same questions and answers."""
+    run = ready(benchmarks=[{"id": "sums", "path": "data/sums"}])
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "summarise", _interrupt)
+        evaluate.execute(run)
+    path = run.locate("data/sums/test.jsonl")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    for row in rows:
+        labels = row["choices"]["label"]
+        row["answerKey"] = next(label for label in labels if label != row["answerKey"])
+    write_lines(path, rows)
+    evaluate.execute(run)
+    items = pq.read_table(run.output("evaluate", "items.parquet")).to_pylist()
+    right = [row["choices"]["label"].index(row["answerKey"]) for row in rows]
+    for item in items:
+        assert item["labels"].index(1) in right
+    by_base = [i["labels"].index(1) for i in items if i["model"] == "base"]
+    assert sorted(by_base) == sorted(right)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -422,6 +422,12 @@ class Hub(BaseHTTPRequestHandler):
     objects: dict[str, bytes]
     private: list[bool]
 
+    def do_GET(self) -> None:
+        """What a repository is; one whose name ends in "public" was there before, and is public."""
+        name = self.path.removeprefix("/api/").split("?")[0]
+        told = {"id": name.split("/", 1)[1], "private": not name.endswith("public")}
+        self._reply({**told, "sha": "0" * 40, "siblings": []})
+
     def do_POST(self) -> None:
         path, body = self.path.split("?")[0], self._body()
         if path == "/api/repos/create":
@@ -589,12 +595,29 @@ def test_a_push_sends_every_prepared_file_and_nothing_else(
         assert found == wanted
 
 
+def test_a_public_repository_gets_nothing_that_should_be_private(
+    tmp_path: Path, finished: Callable[..., Run]
+) -> None:
+    run = finished(release={"dataset": "someone/public"})
+    release.execute(run)
+    with hub() as (address, received):
+        done = push_to(address, run, tmp_path / "home")
+    assert "dataset someone/public is public, the recipe says private" in done.stderr
+    assert received.repositories == {"datasets/someone/public": {}}
+
+
+def test_a_source_of_the_table_is_released_under_its_own_word() -> None:
+    assert release._data_source("prm800k") == "MATH/PRM-800K"
+    assert release._data_source("mine") == "mine"
+
+
 def test_a_hub_that_says_no_is_one_line(tmp_path: Path, finished: Callable[..., Run]) -> None:
     run = finished(release={"dataset": "someone/sums"})
     release.execute(run)
 
     with hub() as (address, received):
         received.do_POST = lambda self: self.send_error(403)  # type: ignore[method-assign]
+        received.do_GET = received.do_POST  # type: ignore[method-assign]
         done = push_to(address, run, tmp_path / "home")
     assert done.returncode == 1
     assert done.stderr.startswith("RemoteError: dataset someone/sums was refused by the Hub")

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
-from monotreme.errors import InputError
+from monotreme.errors import InputError, RecipeError
 from monotreme.evaluate.deltas import (
     BASE,
     Floats,
@@ -132,6 +132,11 @@ def _read_task(run: Run, ref: BenchmarkRef, benchmark: Benchmark) -> Task:
     read = partial(read_benchmark, benchmark, path=path, revision=revision)
     questions = read(benchmark.split)
     same_split = benchmark.shots_split == benchmark.split
+    if benchmark.shots and not benchmark.shots_split:
+        raise RecipeError(
+            f"benchmark {ref.id}: shots = {benchmark.shots}, but it has no split to draw them from",
+            "Set shots: 0, or give a shots_split",
+        )
     pool = questions if same_split else read(benchmark.shots_split) if benchmark.shots else []
     shots = Shots(benchmark.shots, pool, same_split)
     return Task(benchmark, prompts(benchmark.id, questions, shots, ref.limit), len(questions))
@@ -144,8 +149,11 @@ def _read_texts(path: Path) -> list[str]:
         InputError: a row without `text`, or no text of at least one character.
     """
     texts = [_text(path, row) for row in read_file(path)]
-    if not any(texts):
-        raise InputError(f"{path} holds no text", "Name a file with text, or remove evaluate.texts")
+    if sum(map(bool, texts)) < 2:
+        raise InputError(
+            f"{path} holds {sum(map(bool, texts))} texts, an error bar needs 2",
+            "Name a file with more text, or remove evaluate.texts",
+        )
     return texts
 
 
@@ -174,12 +182,19 @@ def _evaluate(
     items = [
         keep(
             task.benchmark.id,
-            [str(task.benchmark.metric), *(prompt.sha256 for prompt in task.prompts)],
+            _asked(task),
             partial(_items, candidate.name, task, load),
         )
         for task in tasks
     ]
     return items, keep("texts", texts, partial(_losses, candidate.name, texts, load))
+
+
+def _asked(task: Task) -> list[str]:
+    """All that a task's items say but the model's answers."""
+    benchmark = task.benchmark
+    asked = (f"{p.sha256} {p.question.subject} {p.question.labels}" for p in task.prompts)
+    return [str(benchmark.metric), str(benchmark.shots), benchmark.split, *asked]
 
 
 def _part(
@@ -274,6 +289,11 @@ def execute(run: Run) -> None:
     """Score every model on every benchmark and write items.parquet, scores.json, scores.md."""
     digests = inputs(run)
     settings = run.recipe.evaluate
+    if not _scored(settings):
+        names = ", ".join(ref.id for ref in settings.benchmarks)
+        raise RecipeError(
+            f"evaluate.benchmarks ({names}) has none with a metric", "Add one such as arc_challenge"
+        )
     with run.stage(NAME, digests) as work:
         tasks = [_read_task(run, ref, benchmark) for ref, benchmark in _scored(settings)]
         texts = _read_texts(run.locate(settings.texts)) if settings.texts is not None else []

@@ -134,11 +134,13 @@ def mean_of_groups(values_N: Floats, groups: Sequence[str], ddof: int) -> tuple[
     """Unweighted mean of the groups' means, and its standard error.
 
     Groups are independent: the error is √(Σ sₖ² / nₖ) / K, with sₖ² the variance of group k of nₖ
-    values, divided by nₖ − ddof (by nₖ for a group of one).
+    values, divided by nₖ − ddof. A group of one shows no variance; it is given that of all values,
+    and a single value in all the largest that scores from 0 to 1 can have between two models: 1.
     """
     _, group_of = np.unique(np.array(groups), return_inverse=True)
     parts = [values_N[group_of == group] for group in range(group_of.max() + 1)]
-    squares = [part.var(ddof=min(ddof, len(part) - 1)) / len(part) for part in parts]
+    lone = float(values_N.var(ddof=1)) if len(values_N) > 1 else 1.0
+    squares = [(part.var(ddof=ddof) if len(part) > 1 else lone) / len(part) for part in parts]
     mean = float(np.mean([part.mean() for part in parts]))
     return mean, math.sqrt(sum(squares)) / len(parts)
 

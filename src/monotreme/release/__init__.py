@@ -24,18 +24,13 @@ from monotreme.release.cards import (
     source_rows,
 )
 from monotreme.run import Run
+from monotreme.sources import SOURCES
 from monotreme.storage import sha256
 
 NAME = "release"
 
 RECORDS = ("curate", "decontaminate", "train", "merge", "evaluate")
-# the released set's own column order, and the column of ours that each is
-RELEASED = {
-    "input": "input",
-    "output": "output",
-    "instruction": "instruction",
-    "data_source": "source",
-}
+RATES = ("tokens_per_second",)  # facts that differ when a stage is merely repeated
 PROVENANCE = ["id", "source", "license", "llm_written", "subject"]
 
 
@@ -59,8 +54,9 @@ def inputs(run: Run) -> dict[str, str]:
 
 
 def _record_digest(record: dict[str, Any]) -> str:
-    """Of what a card can show; not of durations, which change when a stage is merely repeated."""
-    shown = [record[key] for key in ("settings", "counts", "facts", "versions")]
+    """Of what a card can show; not of durations and rates, which change with every repetition."""
+    facts = {name: value for name, value in record["facts"].items() if name not in RATES}
+    shown = [facts, *(record[key] for key in ("settings", "counts", "versions"))]
     return digest(json.dumps(shown, sort_keys=True))
 
 
@@ -121,9 +117,17 @@ def _hub_name(model_digest: str) -> str | None:
     return name if at else None
 
 
+def _data_source(source: str) -> str:
+    """The released set's word for one of its sources; a source of the user's own has its id."""
+    return SOURCES[source].data_source if source in SOURCES else source
+
+
 def _write_dataset(folder: Path, questions: pa.Table, card: str, recipe: str) -> None:
     (folder / "data").mkdir(parents=True)
-    columns = {name: questions[column] for name, column in RELEASED.items()}
+    columns = {name: questions[name] for name in ("input", "output", "instruction")}
+    columns["data_source"] = pa.array(
+        map(_data_source, questions["source"].to_pylist()), pa.string()
+    )
     tables = {"train": pa.table(columns), "provenance": questions.select(PROVENANCE)}
     for name, table in tables.items():
         pq.write_table(table, folder / "data" / f"{name}.parquet", compression="zstd")

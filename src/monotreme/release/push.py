@@ -30,9 +30,12 @@ class Upload:
     files: dict[str, int]
 
     def __str__(self) -> str:
-        access = "private" if self.private else "public"
         total = sum(self.files.values())
-        return f"{access} {self.kind} {self.name}: {len(self.files)} files, {total:,} bytes"
+        return f"{_access(self.private)} {self.kind} {self.name}: {len(self.files)} files, {total:,} bytes"
+
+
+def _access(private: bool) -> str:
+    return "private" if private else "public"
 
 
 def uploads(run: Run) -> list[Upload]:
@@ -129,6 +132,13 @@ def _upload(upload: Upload, message: str) -> str:
         address = api.create_repo(
             upload.name, repo_type=upload.kind, private=upload.private, exist_ok=True
         )
+        private = bool(api.repo_info(upload.name, repo_type=upload.kind).private)
+    if private != upload.private:  # create_repo leaves a repository that exists as it is
+        raise RefusedError(
+            f"{upload.kind} {upload.name} is {_access(private)}, the recipe says {_access(upload.private)}",
+            "Change the repository, or release.private in the recipe",
+        )
+    with hub_errors(f"{upload.kind} {upload.name}"):
         api.upload_folder(
             repo_id=upload.name,
             repo_type=upload.kind,
