@@ -152,3 +152,26 @@ def test_a_limit_reads_the_first_rows(tmp_path, make_run, mine):
     run = make_run(curate={"sources": [ref]})
     curate.execute(run)
     assert run.record("curate")["counts"]["read"] == 2
+
+
+def test_every_twin_is_a_question_that_stays(mine):
+    """The copy of a near-duplicate names what both yield to, not the near-duplicate, which went."""
+    rows = [*ROWS[:2], (ROWS[1][0].upper(), "8")]
+    run = mine(rows)
+    curate.execute(run)
+    (kept,) = read_questions(run.output("curate", "questions.parquet"))
+    dropped = table(run, "dropped.parquet")
+    assert {row["reason"] for row in dropped} == {"exact_duplicate", "near_duplicate"}
+    assert {row["twin"] for row in dropped} == {kept.id}
+    (copy,) = [row for row in dropped if row["reason"] == "exact_duplicate"]
+    assert "went too" in copy["detail"]
+    assert 0.8 < copy["similarity"] < 1
+
+
+def test_an_encoder_folder_that_changes_makes_the_stage_stale(mine, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_text("{}")
+    run = mine(encoder="encoder")
+    before = curate.inputs(run)["encoder"]
+    (tmp_path / "encoder" / "config.json").write_text("{} ")
+    assert curate.inputs(run)["encoder"] != before

@@ -5,12 +5,14 @@ another question, that twin and their similarity) and pairs.parquet (every pair 
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from monotreme.embed import embed, find_encoder
+from monotreme.embed import embed, encoder_identity, find_encoder
 from monotreme.errors import InputError, RemoteError
 from monotreme.exclusion import exclude, twins, verbosity_order
 from monotreme.keywords import has_keyword
@@ -89,6 +91,21 @@ def drop_exact_duplicates(
     return kept, dropped
 
 
+def follow_twins(dropped: Sequence[Dropped], kept: set[str]) -> list[Dropped]:
+    """Let each dropped question name one that is kept: where its twin went too, that one's twin."""
+    onward = {d.question.id: d for d in dropped if d.twin not in ("", d.question.id)}
+    followed = []
+    for one in dropped:
+        last = one
+        while last.twin and last.twin not in kept and last.twin in onward:
+            last = onward[last.twin]
+        via = f"; {one.twin[:12]} went too" if last is not one else ""
+        followed.append(
+            replace(one, twin=last.twin, similarity=last.similarity, detail=one.detail + via)
+        )
+    return followed
+
+
 def protected(questions: Sequence[Question], pairs: Pairs, rule: str) -> np.ndarray:
     """Which pairs the rule keeps apart; shape (P,), bool.
 
@@ -150,8 +167,14 @@ def _guarantees(
 
 
 def inputs(run: Run) -> dict[str, str]:
-    """Digest of each source; an optional one that cannot be had counts as absent."""
-    return {f"sources/{ref.id}": _source_digest(run, ref) for ref in run.recipe.curate.sources}
+    """Digest of each source and of the encoder; an optional source that cannot be had is absent."""
+    sources = {f"sources/{ref.id}": _source_digest(run, ref) for ref in run.recipe.curate.sources}
+    return {**sources, "encoder": encoder_identity(*_encoder(run))}
+
+
+def _encoder(run: Run) -> tuple[str, Path, Callable[[str], str]]:
+    name = run.recipe.curate.encoder
+    return name, run.locate(name), lambda hub: run.pin("model", hub, None)
 
 
 def _source_digest(run: Run, ref: SourceRef) -> str:
@@ -164,33 +187,36 @@ def _source_digest(run: Run, ref: SourceRef) -> str:
         raise
 
 
-def _present(run: Run, digests: dict[str, str]) -> list[SourceRef]:
-    """The sources that can be read, in the recipe's order; says which optional ones cannot."""
-    present = []
-    for ref in run.recipe.curate.sources:
-        if digests[f"sources/{ref.id}"] == "absent":
-            console.print(f"source {ref.id} cannot be read; it is optional, so going on without")
-        else:
-            present.append(ref)
-    return present
+def _read(run: Run, digests: dict[str, str]) -> tuple[list[Question], list[Dropped]]:
+    """Every row of every source as a question or a dropped one, in the recipe's order.
 
-
-def _read(run: Run, refs: Sequence[SourceRef]) -> tuple[list[Question], list[Dropped]]:
-    """Every row of every source as a question or a dropped one."""
+    An optional source that fails is said and noted in `digests` as absent.
+    """
     kept: list[Question] = []
     dropped: list[Dropped] = []
-    seed, on_bad_row = run.recipe.seed, run.recipe.curate.on_bad_row
+    refs = run.recipe.curate.sources
     with progress("Reading sources", len(refs)) as done:
         for ref in refs:
-            source = source_of(ref)
-            path, revision = run.dataset(ref.path, source.name, source.revision)
-            for row in read_source(ref, path, revision, seed=seed, on_bad_row=on_bad_row):
-                if isinstance(row, Question):
-                    kept.append(row)
-                else:
-                    dropped.append(row)
+            try:
+                rows = _rows(run, ref) if digests[f"sources/{ref.id}"] != "absent" else []
+            except (InputError, RemoteError) as error:
+                if not ref.optional:
+                    raise
+                rows, digests[f"sources/{ref.id}"] = [], "absent"
+                console.print(str(error), markup=False)
+            if digests[f"sources/{ref.id}"] == "absent":
+                console.print(f"source {ref.id} is optional and cannot be read: going on without")
+            kept += [row for row in rows if isinstance(row, Question)]
+            dropped += [row for row in rows if isinstance(row, Dropped)]
             done(1)
     return kept, dropped
+
+
+def _rows(run: Run, ref: SourceRef) -> list[Question | Dropped]:
+    source = source_of(ref)
+    path, revision = run.dataset(ref.path, source.name, source.revision)
+    seed, on_bad_row = run.recipe.seed, run.recipe.curate.on_bad_row
+    return list(read_source(ref, path, revision, seed=seed, on_bad_row=on_bad_row))
 
 
 def _rank(questions: Sequence[Question], priority: dict[str, int]) -> np.ndarray:
@@ -229,9 +255,7 @@ def _near_duplicates(
     table = run.recipe.curate
     takes_part = {ref.id for ref in table.sources if ref.exclusion}
     rows = np.array([i for i, q in enumerate(questions) if q.source in takes_part], np.int64)
-    encoder = find_encoder(
-        table.encoder, run.locate(table.encoder), lambda name: run.pin("model", name, None)
-    )
+    encoder = find_encoder(*_encoder(run))
     vectors = embed([questions[i].text for i in rows], encoder, run.cache("embeddings"))
     local = pairs_within(vectors, min(FLOOR, table.threshold))
     pairs = Pairs(rows[local.left], rows[local.right], local.similarity)
@@ -251,9 +275,9 @@ def execute(run: Run) -> None:
     """
     digests = inputs(run)
     with run.stage("curate", digests) as work:
-        refs = _present(run, digests)
-        questions, dropped = _read(run, refs)
-        questions, gone = _filter(refs, questions)
+        questions, dropped = _read(run, digests)
+        present = [r for r in run.recipe.curate.sources if digests[f"sources/{r.id}"] != "absent"]
+        questions, gone = _filter(present, questions)
         dropped += gone
         priority = {ref.id: place for place, ref in enumerate(run.recipe.curate.sources)}
         unique, gone = drop_exact_duplicates(questions, _rank(questions, priority))
@@ -268,6 +292,7 @@ def execute(run: Run) -> None:
         if not kept:
             raise InputError("curate: no question is left", "Add sources or loosen the settings")
         kept.sort(key=lambda q: (priority[q.source], q.id))
+        dropped = follow_twins(dropped, {q.id for q in kept})
         dropped.sort(key=lambda d: (priority[d.question.source], d.question.id, d.reason, d.detail))
         work.table("questions.parquet", question_table(kept))
         work.table("dropped.parquet", dropped_table(dropped))

@@ -7,7 +7,7 @@ leaks.json (the table source × benchmark × verdict).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
-from monotreme.embed import Encoder, embed, find_encoder
+from monotreme.embed import Encoder, embed, encoder_identity, find_encoder
 from monotreme.errors import InputError
 from monotreme.neighbors import pairs_between
 from monotreme.progress import progress
@@ -154,12 +154,17 @@ def inputs(run: Run) -> dict[str, str]:
     """Digests of the curated questions and of each benchmark, and the encoder."""
     digests = {
         "curate/questions.parquet": sha256(run.output("curate", "questions.parquet")),
-        "encoder": run.recipe.curate.encoder,
+        "encoder": encoder_identity(*_encoder(run)),
     }
     for ref in run.recipe.decontaminate.benchmarks:
         name = benchmark_of(ref).name
         digests[f"benchmarks/{ref.id}"] = run.dataset_digest(ref.path, name, ref.revision)
     return digests
+
+
+def _encoder(run: Run) -> tuple[str, Path, Callable[[str], str]]:
+    name = run.recipe.curate.encoder
+    return name, run.locate(name), lambda hub: run.pin("model", hub, None)
 
 
 def _read(run: Run, ref: BenchmarkRef) -> tuple[Benchmark, list[BenchmarkQuestion]]:
@@ -203,8 +208,7 @@ def execute(run: Run) -> None:
         questions = read_questions(run.output("curate", "questions.parquet"))
         read = [_read(run, ref) for ref in table.benchmarks]
         items = [item for _, found in read for item in found]
-        name = run.recipe.curate.encoder
-        encoder = find_encoder(name, run.locate(name), lambda hub: run.pin("model", hub, None))
+        encoder = find_encoder(*_encoder(run))
         pairs = similar_pairs(questions, items, encoder, table.threshold, run.cache("embeddings"))
         matches = judge(questions, items, pairs)
         worst = gravest(matches)

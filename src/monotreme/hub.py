@@ -7,7 +7,8 @@ from typing import Literal
 
 from monotreme.errors import InputError, RemoteError
 
-MODEL_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja"]
+MODEL_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+MODEL_FILES += ["LICENSE*", "NOTICE*", "USE_POLICY*"]
 
 
 @contextmanager
@@ -77,12 +78,17 @@ def resolve(kind: Literal["dataset", "model"], name: str, revision: str | None) 
     return str(info.sha)
 
 
-def download_model(name: str, revision: str) -> Path:
-    """A model's safetensors, configuration and tokenizer, downloaded once into the Hub's cache."""
+def download_model(name: str, revision: str, trust_remote_code: bool = False) -> Path:
+    """A model's safetensors, configuration, tokenizer and licence, downloaded once into the cache.
+
+    Args:
+        trust_remote_code: fetch the model's own code too.
+    """
     from huggingface_hub import snapshot_download
 
+    wanted = [*MODEL_FILES, "*.py"] if trust_remote_code else MODEL_FILES
     with hub_errors(f"model {name}"):
-        return Path(snapshot_download(name, revision=revision, allow_patterns=MODEL_FILES))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
 
 
 def _line(error: BaseException) -> str:

@@ -166,7 +166,8 @@ class Run:
             raise InputError(
                 f"model folder {path} does not exist", "Correct the path in the recipe"
             )
-        return hub.download_model(ref.model, self.pin("model", ref.model, ref.revision))
+        commit = self.pin("model", ref.model, ref.revision)
+        return hub.download_model(ref.model, commit, ref.trust_remote_code)
 
     def model_digest(self, ref: ModelRef) -> str:
         """What identifies a model: its Hub commit, or the SHA-256 of its local folder."""

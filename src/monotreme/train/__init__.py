@@ -99,6 +99,12 @@ def _not_reached(questions: list[Question], reached: list[int], epochs: float) -
     return [Dropped(questions[i], "not_reached", f"epochs = {epochs:g} ends before") for i in rest]
 
 
+def _base_name(model: str, base: str) -> tuple[str, str | None]:
+    """What the adapter calls its base: a Hub name with the commit it was trained on, or the path."""
+    name, at, commit = base.rpartition("@")
+    return (name, commit) if at else (model, None)
+
+
 def _settings(run: Run) -> Settings:
     recipe = run.recipe.train
     return Settings(
@@ -142,7 +148,7 @@ def execute(run: Run) -> None:
         checkpoints = _checkpoints(run, work.folder, encoded, found["base"])
         train(model, encoded, kept, _settings(run), checkpoints, log)
         with work.file("adapter") as adapter:
-            save_adapter(model, adapter, recipe.base.model, recipe.base.revision)
+            save_adapter(model, adapter, *_base_name(recipe.base.model, found["base"]))
         work.register("log.jsonl")
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         work.text("loss.svg", loss_chart(lines))

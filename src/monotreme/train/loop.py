@@ -229,6 +229,7 @@ def _interruption() -> Iterator[Callable[[], bool]]:
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
+        os.write(2, b"stopping after this step; press again to stop at once\n")
         _restore(before)
 
     if threading.current_thread() is threading.main_thread():
