@@ -4,26 +4,29 @@ Leaves questions.parquet (kept), dropped.parquet (each with its reason and, wher
 another question, that twin and their similarity) and pairs.parquet (every pair over the floor).
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from monotreme.embed import embed, encoder_identity, find_encoder
+from monotreme.encoders import encoder_identity, find_encoder
 from monotreme.errors import InputError, RemoteError
 from monotreme.exclusion import exclude, twins, verbosity_order
 from monotreme.keywords import has_keyword
-from monotreme.neighbors import Pairs, pairs_within
+from monotreme.neighbors import Pairs
 from monotreme.progress import console, progress
 from monotreme.recipe import SourceRef
 from monotreme.records import Counts, Dropped, Question, digest, dropped_table, question_table
 from monotreme.run import Run
+from monotreme.similar import Similar, Texts, similar_within
 from monotreme.sources import read_source, source_of
 from monotreme.wording import final_answer, normalize, numbers, same_answer
 
+PAIR_SCHEMA = pa.schema(
+    [("left", pa.string()), ("right", pa.string()), ("similarity", pa.float64())]
+)
 FLOOR = 0.7  # pairs are stored down to here, so that another threshold needs no new comparison
 
 
@@ -129,12 +132,11 @@ def _numbers_differ(one: Question, other: Question) -> bool:
 
 
 def apply_exclusion(
-    questions: Sequence[Question], rank: np.ndarray, pairs: Pairs, threshold: float, rule: str
+    questions: Sequence[Question], rank: np.ndarray, close: Pairs, rule: str
 ) -> Exclusion:
-    """Greedy by verbosity over the unprotected pairs over the threshold."""
-    close = pairs.over(threshold)
+    """Greedy by verbosity over the unprotected pairs, all of them over the threshold."""
     apart = protected(questions, close, rule)
-    bound = Pairs(*(column[~apart] for column in close))
+    bound = close.where(~apart)
     kept = exclude(rank, bound.left, bound.right)
     twin = twins(kept, rank, *bound)
     similarity = np.full(len(questions), np.nan)
@@ -169,12 +171,7 @@ def _guarantees(
 def inputs(run: Run) -> dict[str, str]:
     """Digest of each source and of the encoder; an optional source that cannot be had is absent."""
     sources = {f"sources/{ref.id}": _source_digest(run, ref) for ref in run.recipe.curate.sources}
-    return {**sources, "encoder": encoder_identity(*_encoder(run))}
-
-
-def _encoder(run: Run) -> tuple[str, Path, Callable[[str], str]]:
-    name = run.recipe.curate.encoder
-    return name, run.locate(name), lambda hub: run.pin("model", hub, None)
+    return {**sources, "encoder": encoder_identity(*run.encoder())}
 
 
 def _source_digest(run: Run, ref: SourceRef) -> str:
@@ -250,21 +247,29 @@ def _filter(
 
 def _near_duplicates(
     run: Run, questions: list[Question], rank: np.ndarray
-) -> tuple[Exclusion, pa.Table]:
+) -> tuple[Exclusion, Iterator[pa.Table]]:
     """Exclude among the sources that take part; the pairs they form, for the record."""
     table = run.recipe.curate
     takes_part = {ref.id for ref in table.sources if ref.exclusion}
     rows = np.array([i for i, q in enumerate(questions) if q.source in takes_part], np.int64)
-    encoder = find_encoder(*_encoder(run))
-    vectors = embed([questions[i].text for i in rows], encoder, run.cache("embeddings"))
-    local = pairs_within(vectors, min(FLOOR, table.threshold))
-    pairs = Pairs(rows[local.left], rows[local.right], local.similarity)
-    result = apply_exclusion(questions, rank, pairs, table.threshold, table.protect)
-    ids = np.array([q.id for q in questions], dtype=object)
-    columns = {"left": ids[pairs.left], "right": ids[pairs.right], "similarity": pairs.similarity}
+    encoder = find_encoder(*run.encoder())
+    texts = Texts([questions[i].text for i in rows], encoder, run.cache("embeddings"))
+    floor = min(FLOOR, table.threshold)
+    similar = similar_within(texts, table.threshold, floor)
+    close = similar.over(table.threshold)
+    close = close._replace(left=rows[close.left], right=rows[close.right])
+    result = apply_exclusion(questions, rank, close, table.protect)
     result.facts["encoder"] = encoder.name
     result.facts["encoder_digest"] = encoder.digest
-    return result, pa.table(columns)
+    result.facts["similarity"] = asdict(similar.precision)
+    return result, _pair_tables([questions[i].id for i in rows], similar, floor)
+
+
+def _pair_tables(ids: Sequence[str], similar: Similar, floor: float) -> Iterator[pa.Table]:
+    names = np.array(ids, dtype=object)
+    for block in similar.blocks(floor):
+        columns = [names[block.left], names[block.right], block.similarity]
+        yield pa.Table.from_arrays([pa.array(column) for column in columns], schema=PAIR_SCHEMA)
 
 
 def execute(run: Run) -> None:
@@ -296,7 +301,7 @@ def execute(run: Run) -> None:
         dropped.sort(key=lambda d: (priority[d.question.source], d.question.id, d.reason, d.detail))
         work.table("questions.parquet", question_table(kept))
         work.table("dropped.parquet", dropped_table(dropped))
-        work.table("pairs.parquet", pairs)
+        work.tables("pairs.parquet", PAIR_SCHEMA, pairs)
         work.counts = Counts.tally(
             (q.source for q in kept), ((d.question.source, d.reason) for d in dropped)
         )

@@ -7,7 +7,7 @@ leaks.json (the table source × benchmark × verdict).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
-from monotreme.embed import Encoder, embed, encoder_identity, find_encoder
+from monotreme.encoders import Encoder, encoder_identity, find_encoder
 from monotreme.errors import InputError
-from monotreme.neighbors import pairs_between
 from monotreme.progress import progress
 from monotreme.recipe import BenchmarkRef
 from monotreme.records import (
@@ -33,6 +32,7 @@ from monotreme.records import (
     read_questions,
 )
 from monotreme.run import Run
+from monotreme.similar import Precision, Texts, similar_between
 from monotreme.storage import sha256
 from monotreme.triage import triage
 
@@ -93,17 +93,18 @@ def similar_pairs(
     encoder: Encoder,
     threshold: float,
     cache: Path,
-) -> dict[tuple[int, int], tuple[float, str]]:
+) -> tuple[dict[tuple[int, int], tuple[float, str]], Precision]:
     """(question, benchmark question) rows over the threshold → (highest similarity, its view)."""
-    questions_ND = embed([q.text for q in questions], encoder, cache)
+    shown = [(row, *view) for row, item in enumerate(benchmark) for view in views(item).items()]
+    ours = Texts([question.text for question in questions], encoder, cache)
+    theirs = Texts([text for _, _, text in shown], encoder, cache)
+    pairs, precision = similar_between(ours, theirs, threshold)
     best: dict[tuple[int, int], tuple[float, str]] = {}
-    for view in ("stem", "stem and options", "passage and stem"):
-        rows = [row for row, b in enumerate(benchmark) if view in views(b)]
-        views_MD = embed([views(benchmark[row])[view] for row in rows], encoder, cache)
-        for i, j, similarity in zip(*pairs_between(questions_ND, views_MD, threshold), strict=True):
-            key = (int(i), rows[j])
-            best[key] = max(best.get(key, (0.0, "")), (float(similarity), view))
-    return dict(sorted(best.items()))
+    for i, j, similarity in zip(*pairs, strict=True):
+        row, view, _ = shown[j]
+        key = (int(i), row)
+        best[key] = max(best.get(key, (0.0, "")), (float(similarity), view))
+    return dict(sorted(best.items())), precision
 
 
 def judge(
@@ -154,17 +155,12 @@ def inputs(run: Run) -> dict[str, str]:
     """Digests of the curated questions and of each benchmark, and the encoder."""
     digests = {
         "curate/questions.parquet": sha256(run.output("curate", "questions.parquet")),
-        "encoder": encoder_identity(*_encoder(run)),
+        "encoder": encoder_identity(*run.encoder()),
     }
     for ref in run.recipe.decontaminate.benchmarks:
         name = benchmark_of(ref).name
         digests[f"benchmarks/{ref.id}"] = run.dataset_digest(ref.path, name, ref.revision)
     return digests
-
-
-def _encoder(run: Run) -> tuple[str, Path, Callable[[str], str]]:
-    name = run.recipe.curate.encoder
-    return name, run.locate(name), lambda hub: run.pin("model", hub, None)
 
 
 def _read(run: Run, ref: BenchmarkRef) -> tuple[Benchmark, list[BenchmarkQuestion]]:
@@ -208,8 +204,8 @@ def execute(run: Run) -> None:
         questions = read_questions(run.output("curate", "questions.parquet"))
         read = [_read(run, ref) for ref in table.benchmarks]
         items = [item for _, found in read for item in found]
-        encoder = find_encoder(*_encoder(run))
-        pairs = similar_pairs(questions, items, encoder, table.threshold, run.cache("embeddings"))
+        encoder, cache = find_encoder(*run.encoder()), run.cache("embeddings")
+        pairs, precision = similar_pairs(questions, items, encoder, table.threshold, cache)
         matches = judge(questions, items, pairs)
         worst = gravest(matches)
         drop: set[Verdict] = set(table.drop)
@@ -230,4 +226,8 @@ def execute(run: Run) -> None:
         work.counts = Counts.tally(
             (q.source for q in kept), ((m.question.source, m.judgement.verdict) for m in leaked)
         )
-        work.facts = {"pairs": len(matches), "benchmark_questions": len(items)}
+        work.facts = {
+            "pairs": len(matches),
+            "benchmark_questions": len(items),
+            "similarity": asdict(precision),
+        }

@@ -115,6 +115,9 @@ class Curate(Table):
         "all-MiniLM-L6-v2",
         description="Sentence encoder: the built-in one, a Hub name or a folder.",
     )
+    truncate: bool = Field(
+        False, description="Compare the first 256 tokens only (paper), not every window of 256."
+    )
     threshold: float = Field(
         0.8, gt=0, le=1, description="Similarity (cosine) over which one goes."
     )
