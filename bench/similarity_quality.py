@@ -152,7 +152,7 @@ def main() -> None:
     if not PAIRS.is_file():
         print(f"skipped: the labelled pairs are not at {PAIRS}", file=sys.stderr)
         return
-    rows = [json.loads(line) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in PAIRS.read_text(encoding="utf-8").strip().split("\n")]
     same = np.array([row["label"] != "similar_but_different" for row in rows])
     family = np.array([row["family"] for row in rows])
     dropped = methods([train_question(r) for r in rows], [benchmark_question(r) for r in rows])
