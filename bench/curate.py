@@ -10,7 +10,7 @@ similarity is over the threshold:
     faiss        SentenceTransformer.encode, then IndexFlatIP.range_search: all pairs, exactly
     semhash      the vectors of faiss's process, then SemHash.self_deduplicate; what these vectors
                  cost there is added to its time
-    monotreme    embed, pairs_within and exclude, from a cold cache
+    monotreme    similar_within and exclude, from a cold cache
     warm cache   the same again in a new process
     float32      as monotreme, its vectors computed in float32 whatever the processor offers
 
@@ -181,21 +181,28 @@ def semhash(texts: list[str], folder: Path, clock: Clock) -> Found:
 def monotreme(texts: list[str], folder: Path, clock: Clock, precision: str) -> Found:
     """The only place that knows monotreme's interface.
 
+    Texts are cut at 256 tokens, as sentence-transformers does, so that the pairs are comparable.
+
     Args:
         precision: "auto" for what the encoder takes by itself, "float32" to force that.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
-    from monotreme.embed import BUILT_IN, embed, load_encoder
+    from monotreme import machine
+    from monotreme.encoders import BUILT_IN, find_encoder
     from monotreme.exclusion import exclude
-    from monotreme.neighbors import pairs_within
+    from monotreme.similar import Texts, similar_within
 
-    encoder = load_encoder(BUILT_IN)  # computes in float32 only: `precision` belongs here
+    if precision == "float32":
+        machine.has_amx = lambda: False
+    encoder = find_encoder(BUILT_IN, Path(), str, truncate=True)
     clock.lap("load")
-    vectors = embed(texts, encoder, folder / "cache" / precision)
-    clock.lap("embed")
-    pairs = pairs_within(vectors, THRESHOLD)
+    cache = folder / "cache" / precision
+    similar = similar_within(Texts(texts, encoder, cache), THRESHOLD, THRESHOLD)
+    pairs = similar.over(THRESHOLD)
+    clock.lap("embed")  # and the join, which is a hundredth of it: see bench/join.py
     kept = exclude(np.arange(len(texts)), pairs.left, pairs.right)
     clock.lap("join")
+    print(similar.precision, file=sys.stderr)
     return Found(kept, np.stack([pairs.left, pairs.right], 1))
 
 

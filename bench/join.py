@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from sentence_transformers.util import paraphrase_mining_embeddings
 
-from monotreme.neighbors import pairs_within
+from monotreme.embed import Vectors
+from monotreme.neighbors import joined, pairs_within
 
 THRESHOLD = 0.8
 
@@ -32,7 +33,7 @@ def vectors(num: int, seed: int = 0) -> np.ndarray:
 
 
 def ours(rows: np.ndarray) -> set[tuple[int, int]]:
-    pairs = pairs_within(rows, THRESHOLD)
+    pairs = joined(list(pairs_within(Vectors(rows, np.arange(len(rows))), THRESHOLD)))
     return set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
 
 

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from monotreme.curate import protected
-from monotreme.embed import BUILT_IN, embed, load_encoder
+from monotreme.embed import embed
+from monotreme.encoders import BUILT_IN, find_encoder
 from monotreme.neighbors import Pairs
 from monotreme.records import Question
 
@@ -39,7 +40,8 @@ PRIME = 2**31 - 1  # products of two 31-bit numbers stay within uint64
 def unit_vectors(texts: list[str]) -> np.ndarray:
     """(len(texts), D) float32 unit rows of the built-in encoder."""
     with tempfile.TemporaryDirectory() as cache:
-        return embed(texts, load_encoder(BUILT_IN), Path(cache))
+        encoder = find_encoder(BUILT_IN, Path(), str, truncate=True)
+        return embed(texts, encoder, Path(cache), exact=True).rows
 
 
 def train_question(row: dict[str, Any]) -> Question:
