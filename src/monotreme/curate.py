@@ -4,7 +4,8 @@ Leaves questions.parquet (kept), dropped.parquet (each with its reason and, wher
 another question, that twin and their similarity) and pairs.parquet (every pair over the floor).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -15,9 +16,10 @@ from monotreme.encoders import encoder_identity, find_encoder
 from monotreme.errors import InputError, RemoteError
 from monotreme.exclusion import exclude, twins, verbosity_order
 from monotreme.keywords import has_keyword
+from monotreme.licenses import COMMERCIAL, permits
 from monotreme.neighbors import Pairs
 from monotreme.progress import console, progress
-from monotreme.recipe import SourceRef
+from monotreme.recipe import Curate, SourceRef
 from monotreme.records import Counts, Dropped, Question, digest, dropped_table, question_table
 from monotreme.run import Run
 from monotreme.similar import Similar, Texts, similar_within
@@ -27,6 +29,7 @@ from monotreme.wording import final_answer, normalize, numbers, same_answer
 PAIR_SCHEMA = pa.schema(
     [("left", pa.string()), ("right", pa.string()), ("similarity", pa.float64())]
 )
+HEAVY_LOSS = 0.8  # share of a source's rows: a larger loss is said aloud
 FLOOR = 0.7  # pairs are stored down to here, so that another threshold needs no new comparison
 
 
@@ -225,11 +228,35 @@ def _rank(questions: Sequence[Question], priority: dict[str, int]) -> np.ndarray
     )
 
 
-def _filter(
-    refs: Sequence[SourceRef], questions: list[Question]
+def drop_unfree(
+    questions: Sequence[Question], licenses: str | Collection[str]
 ) -> tuple[list[Question], list[Dropped]]:
-    """Replaced problems and the keyword search, by each source's switches."""
-    dropped: list[Dropped] = []
+    """Drop what the licences do not permit: `any`, `commercial`, or SPDX identifiers."""
+    if licenses == "any":
+        return list(questions), []
+    allowed = COMMERCIAL if licenses == "commercial" else licenses
+    permitted = {name: permits(name, allowed) for name in {q.license for q in questions}}
+    kept = [question for question in questions if permitted[question.license]]
+    dropped = [
+        Dropped(question, "license", f"{question.license} is not among the licences allowed")
+        for question in questions
+        if not permitted[question.license]
+    ]
+    return kept, dropped
+
+
+def _filter(
+    table: Curate, refs: Sequence[SourceRef], questions: list[Question]
+) -> tuple[list[Question], list[Dropped]]:
+    """Licences, authorship, replaced problems and the keyword search, by the recipe's switches."""
+    questions, dropped = drop_unfree(questions, table.licenses)
+    questions, gone = drop_unless(
+        questions,
+        lambda q: table.llm_written == "keep" or not q.llm_written,
+        "llm_written",
+        "a language model wrote the answer",
+    )
+    dropped += gone
     for ref in refs:
         worse = source_of(ref).replaces
         if worse:
@@ -282,7 +309,7 @@ def execute(run: Run) -> None:
     with run.stage("curate", digests) as work:
         questions, dropped = _read(run, digests)
         present = [r for r in run.recipe.curate.sources if digests[f"sources/{r.id}"] != "absent"]
-        questions, gone = _filter(present, questions)
+        questions, gone = _filter(run.recipe.curate, present, questions)
         dropped += gone
         priority = {ref.id: place for place, ref in enumerate(run.recipe.curate.sources)}
         unique, gone = drop_exact_duplicates(questions, _rank(questions, priority))
@@ -305,7 +332,31 @@ def execute(run: Run) -> None:
         work.counts = Counts.tally(
             (q.source for q in kept), ((d.question.source, d.reason) for d in dropped)
         )
-        work.facts = {**result.facts, "content_digest": digest(*(q.id for q in kept))}
+        losses = heavy_losses(work.counts, dropped)
+        for loss in losses:
+            console.print(f"warning: {loss}", markup=False)
+        work.facts = {
+            **result.facts,
+            "heavy_losses": losses,
+            "content_digest": digest(*(q.id for q in kept)),
+        }
+
+
+def heavy_losses(counts: Counts, dropped: Iterable[Dropped]) -> list[str]:
+    """A line for each source that lost more than 80 % of its rows, with the commonest reason."""
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in dropped:
+        reasons[row.question.source][row.reason] += 1
+    lines = []
+    for source, rows in counts.by_source.items():
+        if rows["dropped"] > HEAVY_LOSS * rows["read"]:
+            reason, num = reasons[source].most_common(1)[0]
+            share = rows["dropped"] / rows["read"]
+            lines.append(
+                f"{source} lost {share:.0%} of its {rows['read']:,} rows, most of them ({num:,}) "
+                f"as {reason}"
+            )
+    return lines
 
 
 def _yielded(question: Question, twin: Question, similarity: float) -> Dropped:

@@ -124,6 +124,12 @@ class Curate(Table):
     protect: Literal["none", "different_answer", "different_numbers"] = Field(
         "none", description="Look-alikes that stay although they are over the threshold."
     )
+    licenses: Literal["any", "commercial"] | list[str] = Field(
+        "any", description="Licences that may enter: those for commercial use, or SPDX identifiers."
+    )
+    llm_written: Literal["keep", "drop"] = Field(
+        "keep", description="Whether answers by a language model may enter."
+    )
     on_bad_row: Literal["fail", "drop"] = Field(
         "fail", description="A row that cannot be read: stop, or drop it with a record."
     )
