@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from monotreme.curate import protected
+from monotreme.curate.duplicates import protected
 from monotreme.embed import embed
 from monotreme.encoders import BUILT_IN, find_encoder
 from monotreme.neighbors import Pairs

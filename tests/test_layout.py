@@ -17,7 +17,6 @@ UNTESTED = {
     "progress": "draws only on a terminal",
     "models": "its errors are read in test_scorer, test_lora, test_encode and test_merge",
     "pipeline": "test_cli runs it",
-    "report": "test_cli reads what it prints",
     "errors": "every other test raises them",
 }
 

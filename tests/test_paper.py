@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from monotreme.curate import drop_exact_duplicates
+from monotreme.curate.duplicates import drop_exact_duplicates
 from monotreme.encoders import BUILT_IN, Encoder, find_encoder
 from monotreme.exclusion import verbosity_order
 from monotreme.neighbors import Pairs

@@ -111,6 +111,7 @@ def plan(where: Where, set_: Set = None, runs: Runs = RUNS, as_json: Json = Fals
     epilog=_examples(
         "monotreme show runs/pocket",
         "monotreme show runs/pocket dropped --source science --limit 5",
+        "monotreme show runs/pocket --similar-to 3f9c2a",
         "monotreme show runs/pocket leaked",
     )
 )
@@ -118,14 +119,21 @@ def show(
     folder: Folder,
     what: Annotated[str, typer.Argument(help="summary, dropped or leaked.")] = "summary",
     source: Annotated[str | None, typer.Option(help="Only rows of this source.")] = None,
+    similar_to: Annotated[
+        str | None, typer.Option(metavar="ID", help="What is near a question, kept or not.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Print what a run found: the summary, or the rows that were dropped and why."""
+    """Print what a run found: the summary, the rows that were dropped and why, or look-alikes."""
     from monotreme import pipeline
     from monotreme.report import terminal
 
     found = pipeline.find_run(folder, RUNS)
+    if similar_to is not None:
+        near = terminal.similar_to(found, similar_to, limit)
+        _print_json(near) if as_json else terminal.print_similar(near)
+        return
     if what == "summary":
         _print_json(terminal.summary(found)) if as_json else _show(found)
         return
