@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.markup import escape
@@ -68,7 +69,7 @@ def rows(run: Run, what: str, source: str | None, limit: int) -> list[dict[str, 
 def _beside_twins(run: Run, dropped: list[dict[str, Any]]) -> list[dict[str, Any]]:
     table = read_table(
         run.output("curate", "questions.parquet"),
-        filters=pc.field("id").isin([row["twin"] for row in dropped]),
+        filters=_is_one_of(row["twin"] for row in dropped),
     )
     kept = {row["id"]: row for row in table.to_pylist()}
     return [
@@ -102,6 +103,10 @@ def similar_to(run: Run, wanted: str, limit: int) -> list[dict[str, Any]]:
     ]
 
 
+def _is_one_of(ids: Iterable[str]) -> pc.Expression:
+    return pc.field("id").isin(pa.array(ids, pa.string()))
+
+
 def _one_id(run: Run, wanted: str) -> str:
     found: set[str] = set()
     for name in ("questions.parquet", "dropped.parquet"):
@@ -118,7 +123,7 @@ def _one_id(run: Run, wanted: str) -> str:
 
 def _questions(run: Run, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Id → the question and what became of it: `kept`, or why it was dropped."""
-    wanted = pc.field("id").isin(list(ids))
+    wanted = _is_one_of(ids)
     dropped = read_table(run.output("curate", "dropped.parquet"), filters=wanted)
     kept = read_table(run.output("curate", "questions.parquet"), filters=wanted)
     found = {row["id"]: {**row, "state": row["reason"]} for row in dropped.to_pylist()}
