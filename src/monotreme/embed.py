@@ -42,8 +42,7 @@ def embed(texts: Sequence[str], encoder: Encoder, cache: Path, exact: bool = Fal
     Equal texts are computed once; texts whose vectors lie in `cache` are not computed at all.
     Quick and exact vectors lie there apart.
     """
-    precise = exact or not encoder.error
-    shelf = _Shelf(cache / digest(encoder.digest, "exact" if precise else "quick")[:16], encoder)
+    shelf = _Shelf(shelf_folder(cache, encoder, exact), encoder)
     keys = [digest(text) for text in texts]
     fresh = {key: text for key, text in zip(keys, texts, strict=True) if key not in shelf}
     names = sorted(fresh)  # an order of the content, so that shards do not depend on the input's
@@ -51,8 +50,14 @@ def embed(texts: Sequence[str], encoder: Encoder, cache: Path, exact: bool = Fal
     windows = _one_ahead(encoder.windows, ([fresh[key] for key in shard] for shard in shards))
     with progress("Embedding exactly" if exact else "Embedding texts", len(names)) as done:
         for shard, cut in zip(shards, windows, strict=True):
-            shelf.add(shard, *_encode(cut, encoder, precise, done))
+            shelf.add(shard, *_encode(cut, encoder, exact, done))
     return shelf.vectors(keys)
+
+
+def shelf_folder(cache: Path, encoder: Encoder, exact: bool) -> Path:
+    """Where an encoder's vectors lie."""
+    precise = exact or not encoder.error
+    return cache / digest(encoder.digest, "exact" if precise else "quick")[:16]
 
 
 def _one_ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
