@@ -112,18 +112,28 @@ def test_a_spill_gives_back_its_blocks(tmp_path: Path, sizes):
         assert [pair_bytes(b) for b in spill] == [pair_bytes(b) for b in blocks]
 
 
+THINGS = ("a red kite", "two red kites", "an old oak", "the oldest oak", "iron", "liquid iron")
+QUESTIONS = [f"{ask} {thing}?" for ask in ("What is", "Describe", "Explain") for thing in THINGS]
+
+
+def found_by_minilm(cache: Path) -> tuple[list[bytes], float]:
+    encoder = find_encoder(BUILT_IN, Path(), lambda _: "")
+    similar = similar_within(Texts(QUESTIONS, encoder, cache), 0.8, 0.7)
+    return pair_bytes(similar.over(0.8))[:2], similar.precision.bound
+
+
 @pytest.mark.skipif(not machine.has_amx(), reason="no AMX here: quick vectors are the exact ones")
 def test_bf16_finds_float32s_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    things = ("a red kite", "two red kites", "an old oak", "the oldest oak", "iron", "liquid iron")
-    texts = [f"{ask} {thing}?" for ask in ("What is", "Describe", "Explain") for thing in things]
-
-    def found() -> tuple[list[bytes], float]:
-        encoder = find_encoder(BUILT_IN, Path(), lambda _: "")
-        similar = similar_within(Texts(texts, encoder, tmp_path), 0.8, 0.7)
-        return pair_bytes(similar.over(0.8))[:2], similar.precision.bound
-
-    quick, bound = found()
+    quick, bound = found_by_minilm(tmp_path)
     monkeypatch.setattr(machine, "has_amx", lambda: False)
-    exact, none = found()
+    exact, none = found_by_minilm(tmp_path)
     assert quick == exact
     assert bound > none == 0
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_processors_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fast = found_by_minilm(tmp_path / "cuda")
+    monkeypatch.setattr(machine, "device", lambda: "cpu")
+    monkeypatch.setattr(machine, "has_amx", lambda: False)
+    assert fast == found_by_minilm(tmp_path / "cpu")
