@@ -132,6 +132,7 @@ def test_bf16_finds_float32s_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_finds_the_processors_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     fast = found_by_minilm(tmp_path / "cuda")
     monkeypatch.setattr(machine, "device", lambda: "cpu")
