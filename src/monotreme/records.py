@@ -182,7 +182,7 @@ DROPPED_SCHEMA = pa.schema(
 
 
 def question_row(question: Question) -> dict[str, Any]:
-    return {"id": question.id, **asdict(question)}
+    return {name: getattr(question, name) for name in QUESTION_SCHEMA.names}
 
 
 def question_table(questions: Sequence[Question]) -> pa.Table:

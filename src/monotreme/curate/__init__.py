@@ -130,10 +130,11 @@ def execute(run: Run) -> None:
         questions, gone = apply_switches(run.recipe.curate, present, questions)
         dropped += gone
         priority = {ref.id: place for place, ref in enumerate(run.recipe.curate.sources)}
-        unique, gone = drop_exact_duplicates(questions, _rank(questions, priority))
+        rank = _rank(questions, priority)
+        unique, gone = drop_exact_duplicates(questions, rank)
         dropped += gone
         questions = [questions[i] for i in unique]
-        result, pairs = _near_duplicates(run, questions, _rank(questions, priority))
+        result, pairs = _near_duplicates(run, questions, rank[unique].argsort().argsort())
         dropped += [
             _yielded(questions[i], questions[result.twin[i]], float(result.similarity[i]))
             for i in np.flatnonzero(~result.kept)
