@@ -125,6 +125,13 @@ def similar_between(left: Texts, right: Texts, threshold: float) -> tuple[Pairs,
     return pairs.over(threshold), replace(precision, bound=0.0)
 
 
+def similarity_of(left: Texts, right: Texts, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """(P,) exact cosine of text i of one side and text j of the other."""
+    texts_i, place_i = np.unique(i, return_inverse=True)
+    texts_j, place_j = np.unique(j, return_inverse=True)
+    return similarities(_exactly(left, texts_i), _exactly(right, texts_j), place_i, place_j)
+
+
 def _settle(
     pairs: Pairs, left: Texts, right: Texts, doubtful: np.ndarray
 ) -> tuple[Pairs, Precision] | None:
@@ -133,15 +140,13 @@ def _settle(
     again = pairs.where(doubtful)
     if not len(again.left):
         return pairs, Precision(bound)
-    texts_i, i = np.unique(again.left, return_inverse=True)
-    texts_j, j = np.unique(again.right, return_inverse=True)
-    exact = similarities(_exactly(left, texts_i), _exactly(right, texts_j), i, j)
+    exact = similarity_of(left, right, again.left, again.right)
     largest = float(np.abs(exact - again.similarity).max())
     if largest > bound:
         return None
     similarity = pairs.similarity.copy()
     similarity[doubtful] = exact
-    num = len({left.texts[k] for k in texts_i} | {right.texts[k] for k in texts_j})
+    num = len({left.texts[k] for k in again.left} | {right.texts[k] for k in again.right})
     return pairs._replace(similarity=similarity), Precision(bound, largest, num)
 
 

@@ -207,7 +207,7 @@ def _stages_table(stages: dict[str, Any]) -> Table:
 
 
 def _leaks_table(leaks: dict[str, Any]) -> Table:
-    title = f"Questions over similarity {leaks['threshold']} to a benchmark question, by gravest verdict"
+    title = f"Questions like a benchmark question (over {leaks['threshold']}, or word for word)"
     columns: Sequence[str] = (
         "source",
         "benchmark",
