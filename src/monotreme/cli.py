@@ -147,6 +147,28 @@ def show(
         terminal.print_rows(rows)
 
 
+@app.command(epilog=_examples("monotreme judge pairs.jsonl --output judged.jsonl"))
+def judge(
+    pairs: Annotated[
+        Path,
+        typer.Argument(help="JSON Lines: benchmark_question, train_instruction and what is known."),
+    ],
+    output: Annotated[Path | None, typer.Option(help="File to write; else printed.")] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Judge pairs of questions from a file as decontaminate would, at any similarity."""
+    from monotreme import judge as judging
+
+    with _interruptible():
+        rows = judging.judge_file(pairs, runs / ".cache" / "embeddings")
+    if output is None:
+        for row in rows:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+    else:
+        judging.write_lines(rows, output)
+        typer.echo(f"wrote {len(rows)} verdicts to {output}", err=True)
+
+
 def _verb(stage: str, what: str, *more: str) -> None:
     """Make the command of one stage."""
 
