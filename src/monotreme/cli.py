@@ -192,7 +192,42 @@ _verb(
     "Read the sources, drop what is off topic and every duplicate, each with its reason.",
     "monotreme curate recipe.yaml --set curate.threshold=0.85",
 )
-_verb("decontaminate", "Find benchmark questions that leaked into the set, and drop them.")
+
+
+@app.command(
+    epilog=_examples(
+        "monotreme decontaminate recipe.yaml",
+        "monotreme decontaminate runs/pocket --force",
+        "monotreme decontaminate recipe.yaml --self-test",
+    )
+)
+def decontaminate(
+    where: Where,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    plant: Annotated[
+        bool,
+        typer.Option("--self-test", help="Plant altered benchmark questions and count the found."),
+    ] = False,
+) -> None:
+    """Find benchmark questions that leaked into the set, and drop them."""
+    if not plant:
+        _execute(("decontaminate",), where, set_, runs, force, as_json, quiet)
+        return
+    from monotreme import pipeline, self_test
+
+    found = pipeline.find_run(where, runs, set_ or ())
+    with _interruptible(), found.open():
+        measured = self_test.self_test(found)
+    if as_json:
+        _print_json(self_test.figures(measured))
+    else:
+        self_test.print_figures(measured)
+
+
 _verb(
     "train",
     "Train the LoRA adapter; an interrupted training goes on at its last checkpoint.",
