@@ -1,7 +1,7 @@
 """Deduplication of real questions from start to end: the original's way, the peers' and ours.
 
     pip install --requirement bench/requirements.txt
-    python bench/curate.py [--size N | --quick]
+    python bench/curate.py [--size N | --quick] [--ways faiss monotreme ...]
 
 Every contestant runs in a fresh process on the same texts and keeps the first of two questions whose
 similarity is over the threshold:
@@ -320,7 +320,9 @@ def print_way(way: str, result: dict[str, Any]) -> None:
         print(f"{'':<11}the pairs that differ are within {result['off']:.1e} of the threshold")
 
 
-def compare(texts: list[str], folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+def compare(
+    texts: list[str], ways: list[str], folder: Path
+) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
     (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
     rates = measured("floor", folder)
     results: dict[str, dict[str, Any]] = {}
@@ -328,7 +330,7 @@ def compare(texts: list[str], folder: Path) -> tuple[dict[str, dict[str, Any]], 
     print("kept rows changed, pairs left, that is both rows kept. On the right wall s by phase.\n")
     print(f"{'':<11}{'wall s':>9}{'processor s':>13}{'peak MB':>9}", end="")
     print("".join(f"{column:>8}" for column in COLUMNS))
-    for way in WAYS:
+    for way in ways:
         results[way] = result = measured(way, folder)
         if "skipped" not in result:
             if way == "semhash":
@@ -341,7 +343,7 @@ def compare(texts: list[str], folder: Path) -> tuple[dict[str, dict[str, Any]], 
 def print_ratios(results: dict[str, dict[str, Any]], peers: dict[str, float]) -> None:
     print("\nhow many times our time the others take")
     for way in ("monotreme", "warm cache", "float32"):
-        for peer in peers:
+        for peer in peers if way in results else {}:
             wall, processor = (results[peer][k] / results[way][k] for k in ("wall", "processor"))
             print(f"  {peer:<9}/ {way:<11}{wall:8.2f} wall {processor:8.2f} processor")
 
@@ -351,7 +353,7 @@ def print_shares(results: dict[str, dict[str, Any]], rates: dict[str, float]) ->
     reached = ", ".join(f"{name} {rates[name]:,.0f}" for name in precisions)
     print(f"\nGFLOP a processor second: {reached}; share of it reached while embedding")
     for way in ("faiss", "monotreme", "float32"):
-        if "phases" in results[way]:
+        if "phases" in results.get(way, {}):
             rate = rates["gigaflop"] / results[way]["phases"]["embed"][1]
             shares = "  ".join(f"{rate / rates[name]:.1%} of {name}" for name in precisions)
             print(f"  {way:<11}{rate:8,.0f}   {shares}")
@@ -363,7 +365,7 @@ def summary(results: dict[str, dict[str, Any]], rates: dict[str, float]) -> dict
     peers = {
         way: results[way]["processor"]
         for way in ("original", "faiss", "semhash")
-        if "skipped" not in results[way]
+        if "skipped" not in results.get(way, {"skipped": True})
     }
     print_ratios(results, peers)
     print_shares(results, rates)
@@ -389,6 +391,7 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=4_000, help="texts; 25000 is the whole set")
     parser.add_argument("--quick", action="store_true", help="500 texts, about a minute")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -396,7 +399,9 @@ def main() -> None:
         print(json.dumps(contest(options.way, options.folder)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        results, rates = compare(sample(500 if options.quick else options.size), Path(folder))
+        results, rates = compare(
+            sample(500 if options.quick else options.size), options.ways, Path(folder)
+        )
     print(json.dumps(summary(results, rates)))
 
 
