@@ -34,7 +34,7 @@ from monotreme.records import (
 )
 from monotreme.run import Run
 from monotreme.storage import sha256
-from monotreme.triage import triage
+from monotreme.triage import background, triage
 
 EVIDENCE = (
     ("verdict", pa.string()), ("reason", pa.string()), ("confidence", pa.float64()),
@@ -112,10 +112,11 @@ def judge(
     pairs: dict[tuple[int, int], tuple[float, str]],
 ) -> list[Match]:
     """Triage every pair, in the pairs' order."""
+    known = background(benchmark)
     matches = []
     with progress("Judging pairs", len(pairs)) as done:
         for (i, j), (similarity, view) in pairs.items():
-            judgement = triage(questions[i], benchmark[j])
+            judgement = triage(questions[i], benchmark[j], known)
             matches.append(Match(questions[i], benchmark[j], similarity, view, judgement))
             done(1)
     return matches
