@@ -17,7 +17,15 @@ from pathlib import Path
 
 import numpy as np
 from triage_model.corpus import Row, bases, edited, labelled, natural, without_answers
-from triage_model.fit import ROOT, bounds_of, design_of, evidence_of, figures_of, fold_of, held_out, leaks_of
+from triage_model.fit import (
+    ROOT,
+    bounds_of,
+    design_of,
+    evidence_of,
+    figures_of,
+    held_out,
+    leaks_of,
+)
 
 from monotreme.records import BenchmarkQuestion, Judgement, Question
 from monotreme.triage import background, triage
@@ -65,7 +73,9 @@ def report(title: str, rows: Sequence[Row], found: np.ndarray) -> float:
         right = (found[mine] == true[mine]).mean()
         line = f"{name.replace(', no answers', ''):<44}{mine.sum():>6} {right:>6.3f}"
         mixed = 0 < true[mine].sum() < mine.sum()
-        tail = f" {precision:>6.3f} {recall:>6.3f} {f1:>6.3f}  {low:.3f}-{high:.3f}" if mixed else ""
+        tail = (
+            f" {precision:>6.3f} {recall:>6.3f} {f1:>6.3f}  {low:.3f}-{high:.3f}" if mixed else ""
+        )
         print(line + tail)
     return scores(found, true)[2]
 
@@ -77,15 +87,31 @@ def eight_grams(rows: Sequence[Row]) -> np.ndarray:
         found = words(text)
         return {tuple(found[i : i + 8]) for i in range(len(found) - 7)}
 
-    return np.array([bool(grams(r["train_instruction"]) & grams(r["benchmark_question"])) for r in rows])
+    return np.array(
+        [bool(grams(r["train_instruction"]) & grams(r["benchmark_question"])) for r in rows]
+    )
 
 
 def mmlu(data: Path) -> tuple[float, float]:
     """MMLU test × dev and validation: (share of true twins found, share of template pairs called leaks)."""
     found = bases(data)
-    test = [read_pair({"benchmark_question": b.text, "benchmark_choices": list(b.options), "benchmark_answer": b.answer, "train_instruction": ""})[1] for b in found["mmlu_test"]]
+    test = [
+        read_pair(
+            {
+                "benchmark_question": b.text,
+                "benchmark_choices": list(b.options),
+                "benchmark_answer": b.answer,
+                "train_instruction": "",
+            }
+        )[1]
+        for b in found["mmlu_test"]
+    ]
     known = background(test)
-    train = [Question(b.text, "", b.answer, "mmlu", "MIT", False) for s in ("mmlu_dev", "mmlu_validation") for b in found[s]]
+    train = [
+        Question(b.text, "", b.answer, "mmlu", "MIT", False)
+        for s in ("mmlu_dev", "mmlu_validation")
+        for b in found[s]
+    ]
 
     def share(pairs: list[tuple[Question, BenchmarkQuestion]]) -> float:
         return float(leak_flags([triage(q, b, known) for q, b in pairs]).mean())
@@ -94,11 +120,18 @@ def mmlu(data: Path) -> tuple[float, float]:
     by_text: dict[str, list[Question]] = {}
     for question in train:
         by_text.setdefault(same(question.instruction), []).append(question)
-    twins = [(q, b) for b in test for q in by_text.get(same(b.stem), []) if same(q.output) == same(b.answers[0])]
+    twins = [
+        (q, b)
+        for b in test
+        for q in by_text.get(same(b.stem), [])
+        if same(q.output) == same(b.answers[0])
+    ]
     frame = "two scenarios does the main character"
     templates = [(q, b) for b in test if frame in b.stem for q in train if frame in q.instruction]
     templates = [pair for pair in templates if same(pair[0].instruction) != same(pair[1].stem)][::5]
-    print(f"\nMMLU test × dev and validation: {len(twins)} twins, {len(templates):,} template pairs")
+    print(
+        f"\nMMLU test × dev and validation: {len(twins)} twins, {len(templates):,} template pairs"
+    )
     return share(twins), share(templates)
 
 
@@ -112,8 +145,12 @@ def pairs_a_second(rows: Sequence[Row]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="without natural look-alikes, fewer edits")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="without natural look-alikes, fewer edits"
+    )
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "triage_cache")
     asked = parser.parse_args()
@@ -128,16 +165,23 @@ def main() -> None:
     evidence = evidence_of(rows)
     names, values = figures_of(evidence)
     odds = held_out(rows, design_of(names, values), bounds_of(names))
-    judgements = [decide(e, float(1 / (1 + np.exp(-o)))) for e, o in zip(evidence, odds, strict=True)]
+    judgements = [
+        decide(e, float(1 / (1 + np.exp(-o)))) for e, o in zip(evidence, odds, strict=True)
+    ]
     found, num = leak_flags(judgements), len(known)
     ours = report("labelled pairs", rows[:num], found[:num])
     blind = report("labelled pairs without answers", rows[num : 2 * num], found[num : 2 * num])
     report("edits and natural look-alikes", rows[2 * num :], found[2 * num :])
     true = leaks_of(known) > 0
-    peers = {"every pair is a leak": scores(np.full(num, True), true)[2], "8-grams": scores(eight_grams(known), true)[2]}
+    peers = {
+        "every pair is a leak": scores(np.full(num, True), true)[2],
+        "8-grams": scores(eight_grams(known), true)[2],
+    }
     twins, templates = mmlu(asked.data)
     speed = pairs_a_second(rows)
-    print(f"twins found {twins:.3f}, template pairs called leaks {templates:.4f}; {speed:,.0f} pairs a second on one core")
+    print(
+        f"twins found {twins:.3f}, template pairs called leaks {templates:.4f}; {speed:,.0f} pairs a second on one core"
+    )
     met = ours >= TARGET and twins == 1.0 and templates <= 0.01 and speed >= 1000
     line = {
         "name": "triage", "ours": ours, "without_answers": blind, "peers": peers, "ratio": ours / max(peers.values()),

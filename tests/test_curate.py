@@ -6,12 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monotreme import curate
+from monotreme.curate.duplicates import apply_exclusion, drop_exact_duplicates
+from monotreme.curate.filters import drop_replaced, drop_unfree
+from monotreme.encoders import MiniLM
 from monotreme.errors import InputError
-from monotreme.records import read_questions
+from monotreme.exclusion import verbosity_order
+from monotreme.neighbors import Pairs
+from monotreme.records import Question, read_questions
 from monotreme.run import Run
 
 ROWS = [
@@ -111,7 +119,7 @@ def test_prm800k_replaces_the_same_math_problem():
 
     first, second = sums(2)
     theirs = type(first)(first.instruction, "", "another solution", "prm800k", "MIT", True)
-    kept, dropped = curate.drop_replaced([first, second, theirs], "prm800k", "sums")
+    kept, dropped = drop_replaced([first, second, theirs], "prm800k", "sums")
     assert kept == [second, theirs]
     assert [(d.question, d.reason, d.twin) for d in dropped] == [(first, "replaced", theirs.id)]
 
@@ -175,3 +183,200 @@ def test_an_encoder_folder_that_changes_makes_the_stage_stale(mine, tmp_path):
     before = curate.inputs(run)["encoder"]
     (tmp_path / "encoder" / "config.json").write_text("{} ")
     assert curate.inputs(run)["encoder"] != before
+
+
+# ── licences and authors ────────────────────────────────────────────────────────────────────────
+
+
+def licensed(*licenses: str) -> list[Question]:
+    return [Question(f"q{i}?", "", "a", "mine", name, False) for i, name in enumerate(licenses)]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "kept"),
+    [
+        ("any", [0, 1, 2, 3]),
+        ("commercial", [0, 3]),
+        (["CC-BY-NC-4.0", "MIT"], [0, 1, 3]),
+        (["MIT"], [0, 3]),
+        ([], []),
+    ],
+)
+def test_only_permitted_licences_enter_and_the_rest_is_named(allowed, kept):
+    questions = licensed("MIT", "CC-BY-NC-4.0", "unknown", "MIT OR CC-BY-NC-4.0")
+    stays, dropped = drop_unfree(questions, allowed)
+    assert stays == [questions[i] for i in kept]
+    assert [d.question for d in dropped] == [q for q in questions if q not in stays]
+    assert all(d.reason == "license" and d.question.license in d.detail for d in dropped)
+
+
+def test_answers_by_a_language_model_can_be_left_out(mine, make_run, tmp_path):
+    mine()
+    path = str(tmp_path / "mine.jsonl")
+    sources = [
+        {"id": "human", "path": path, "license": "MIT", "exclusion": False},
+        {"id": "model", "path": path, "license": "CC-BY-NC-4.0", "llm_written": True},
+    ]
+    for settings, reason in (({"llm_written": "drop"}, "llm_written"), ({"licenses": "commercial"}, "license")):  # fmt: skip
+        run = make_run(curate={"sources": sources, **settings})
+        curate.execute(run)
+        counts = run.record("curate")["counts"]
+        assert counts["by_reason"][reason] == len(ROWS)
+        assert counts["by_source"]["model"]["kept"] == 0
+
+
+def test_a_source_that_loses_nearly_everything_is_named(mine, capsys):
+    question = "How many legs does a spider have?"
+    run = mine([(question + " " * i, "a" * i) for i in range(1, 12)] + [("Why is ice cold?", "x")])
+    curate.execute(run)
+    (line,) = run.record("curate")["facts"]["heavy_losses"]
+    assert line == "mine lost 83% of its 12 rows, most of them (10) as exact_duplicate"
+    assert line.split(" rows")[0] in " ".join(capsys.readouterr().err.split())
+    mild = mine(ROWS)
+    curate.execute(mild)
+    assert mild.record("curate")["facts"]["heavy_losses"] == []
+
+
+# ── another threshold, another source, long texts ───────────────────────────────────────────────
+
+
+def test_another_threshold_embeds_nothing_and_another_source_only_what_is_new(mine, monkeypatch):
+    curate.execute(mine())
+    encoded: list[int] = []
+    encode = MiniLM.encode
+
+    def counting(self: MiniLM, windows: list[Any], exact: bool) -> Any:
+        encoded.append(0 if exact else len(windows))
+        return encode(self, windows, exact)
+
+    monkeypatch.setattr(MiniLM, "encode", counting)
+    curate.execute(mine(threshold=0.95))
+    assert sum(encoded) == 0
+    curate.execute(mine([*ROWS, ("Is glass a liquid?", "No, it is a solid.")]))
+    assert sum(encoded) == 1
+
+
+STORY = "Ann walks to the market with her two dogs and buys apples, pears and a loaf of bread. "
+ENDS = [
+    "Explain in which order photosynthesis, respiration and transpiration happen in a green leaf.",
+    "Prove that the square root of two is irrational by an argument about even and odd numbers.",
+]
+
+
+def test_the_end_of_a_long_text_counts_unless_it_is_cut(mine):
+    """Unlike beginnings and one ending: windows find it, the paper's way cannot."""
+    other = (
+        "The treaty was signed by nine ministers after a winter of talks about tariffs on steel. "
+    )
+    ending = (ENDS[0] + " " + ENDS[1] + " ") * 10
+    rows = [(STORY * 20 + ending, "long"), (other * 20 + ending, "short")]
+    found = {}
+    for truncate in (False, True):
+        run = mine(rows, truncate=truncate)
+        curate.execute(run)
+        found[truncate] = run.record("curate")["counts"]["by_reason"]
+    assert found == {False: {"near_duplicate": 1}, True: {}}
+
+
+# ── whatever comes in ───────────────────────────────────────────────────────────────────────────
+
+
+def test_odd_texts_are_read_and_counted(mine):
+    odd = [
+        ("x" * 1_000_000, "a word of a million letters"),
+        ("many words " * 90_000, "a million characters"),
+        ("\x00\x07\x1b[31mred\x1b[0m \u202eright to left", "control characters"),
+        ("什么是光合作用? Was ist Photosynthese? ما هو التمثيل الضوئي؟", "three languages"),
+        ("🦆" * 500, "no letters"),
+        ("\ufeff\u00a0?", "hardly anything"),
+    ]
+    run = mine(odd)
+    curate.execute(run)
+    counts = run.record("curate")["counts"]
+    assert (counts["read"], counts["kept"] + counts["dropped"]) == (len(odd), len(odd))
+    assert counts["kept"] >= 5
+    assert "\x1b" in "".join(q.instruction for q in read_questions(run.output("curate", "questions.parquet")))  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t"])
+def test_a_question_without_text_is_a_bad_row(mine, text):
+    with pytest.raises(InputError, match="instruction"):
+        curate.execute(mine([*ROWS, (text, "an answer")]))
+    run = mine([*ROWS, (text, "an answer")], on_bad_row="drop")
+    curate.execute(run)
+    assert run.record("curate")["counts"]["by_reason"]["bad_row"] == 1
+
+
+def test_the_same_row_many_times_stays_once(mine):
+    run = mine([ROWS[0]] * 50)
+    curate.execute(run)
+    assert run.record("curate")["counts"]["kept"] == 1
+    assert {row["twin"] for row in table(run, "dropped.parquet")} == {
+        row["id"] for row in table(run, "questions.parquet")
+    }
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(mine, make_run, tmp_path):
+    mine()
+    source = {"id": "mine", "path": str(tmp_path / "mine.jsonl"), "license": "MIT"}
+    run = make_run(curate={"sources": [{**source, "columns": {"instruction": "question"}}]})
+    with pytest.raises(InputError, match=r"question.*instruction, output"):
+        curate.execute(run)
+
+
+# ── the exclusion over questions ────────────────────────────────────────────────────────────────
+
+GRAPHS = st.integers(1, 9).flatmap(
+    lambda num: st.tuples(
+        st.lists(st.integers(0, 3), min_size=num, max_size=num),
+        st.sets(st.tuples(st.integers(0, num - 1), st.integers(0, num - 1)).filter(lambda p: p[0] < p[1])),
+    )
+)  # fmt: skip
+
+
+def excluded(sizes: list[int], edges: set[tuple[int, int]], order: list[int]) -> set[str]:
+    """Ids kept of questions with answers of these sizes, laid out in this order."""
+    place = {row: at for at, row in enumerate(order)}
+    questions = [
+        Question(f"q{row}", "", "a" * (sizes[row] + 1), "s", "MIT", False) for row in order
+    ]
+    pairs = sorted(tuple(sorted((place[i], place[j]))) for i, j in edges)
+    columns = np.array(pairs, np.int64).reshape(-1, 2).T
+    answers = [len(q.output) for q in questions]
+    rank = verbosity_order(answers, [0] * len(order), [0] * len(order), [q.id for q in questions])
+    close = Pairs(columns[0], columns[1], np.full(len(pairs), 0.9))
+    result = apply_exclusion(questions, rank, close, "none")
+    promises = ("pairs_over_threshold_among_kept", "dropped_without_kept_neighbour", "dropped_although_more_verbose")  # fmt: skip
+    assert [result.facts[promise] for promise in promises] == [0, 0, 0]
+    return {q.id for q, stays in zip(questions, result.kept, strict=True) if stays}
+
+
+@given(GRAPHS, st.randoms())
+def test_what_stays_does_not_depend_on_the_order_of_questions(graph, random):
+    sizes, edges = graph
+    shuffled = random.sample(range(len(sizes)), len(sizes))
+    assert excluded(sizes, edges, shuffled) == excluded(sizes, edges, list(range(len(sizes))))
+
+
+@given(GRAPHS)
+def test_a_question_like_no_other_changes_nothing_else(graph):
+    sizes, edges = graph
+    num = len(sizes)
+    more = excluded([*sizes, 2], edges, list(range(num + 1)))
+    less = excluded(sizes, edges, list(range(num)))
+    assert less < more
+    assert len(more - less) == 1
+
+
+@given(st.lists(st.sampled_from(["What is 2+2?", "what is  2+2?", "What is 3?", "Why?"]), max_size=8), st.randoms())  # fmt: skip
+def test_exact_duplicates_leave_one_of_each_whatever_the_order(texts, random):
+    def kept(rows: list[tuple[int, str]]) -> set[str]:
+        questions = [Question(text, "", f"answer {i}", "s", "MIT", False) for i, text in rows]
+        rank = verbosity_order([0] * len(rows), [0] * len(rows), [0] * len(rows), [q.id for q in questions])  # fmt: skip
+        stay, dropped = drop_exact_duplicates(questions, rank)
+        assert len(stay) + len(dropped) == len(rows)
+        return {questions[i].id for i in stay}
+
+    rows = list(enumerate(texts))
+    assert kept(rows) == kept(random.sample(rows, len(rows)))
+    assert len(kept(rows)) == len({" ".join(text.lower().split()) for text in texts})

@@ -9,7 +9,7 @@ import pytest
 from conftest import finish
 
 from monotreme import decontaminate
-from monotreme.records import Question, read_questions
+from monotreme.records import BenchmarkQuestion, Question, read_questions
 from monotreme.run import Run
 
 BENCHMARK = [
@@ -122,6 +122,32 @@ def test_the_order_of_questions_does_not_matter(make_run, tmp_path, order):
     decontaminate.execute(run)
     leaked = pq.read_table(run.output("decontaminate", "leaked.parquet"))["instruction"].to_pylist()
     assert sorted(leaked) == sorted([VERBATIM[0], EDITED[0], REWORDED[0]])
+
+
+NOISE = "The harbour master counted barrels, sails and gulls before the fog came in. "
+
+
+def test_a_copy_inside_a_long_text_or_an_answer_is_found_by_its_words(make_run, tmp_path):
+    """Cosine cannot see it: the text around it is about something else."""
+    within = question((f"{NOISE * 6}{VERBATIM[0]} {NOISE * 6}", "It does not say."))
+    answer = question(("Tell me a story.", f"{NOISE * 6} Then he asked: {VERBATIM[0]} {NOISE}"))
+    few_words = question((NOISE * 3, "Which planet of the solar system?"))
+    run = curated(make_run, tmp_path, [within, answer, few_words, question(CLEAN)])
+    decontaminate.execute(run)
+    assert kept(run) == {CLEAN[0], few_words.instruction}
+    rows = pq.read_table(run.output("decontaminate", "leaked.parquet")).to_pylist()
+    for row in rows:
+        assert (row["verdict"], row["reason"], row["verbatim"]) == ("duplicate", "contains_text", 1)
+        assert row["similarity"] < 0.8
+
+
+def test_a_short_stem_inside_a_text_counts_only_with_its_options():
+    item = BenchmarkQuestion(
+        "bench", "test", "", "Which statement is always true?", ("Ice sinks", "Ice floats"), (0, 1)
+    )
+    alone = question((f"{NOISE}Which statement is always true? {NOISE}", "None."))
+    both = question((f"{NOISE}Which statement is always true? Ice sinks. Ice floats.", "B"))
+    assert decontaminate.verbatim_pairs([alone, both], [item]) == {(1, 0): 1.0}
 
 
 def test_another_encoder_makes_the_stage_stale(make_run, tmp_path):

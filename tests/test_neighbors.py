@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monotreme import neighbors
-from monotreme.neighbors import pairs_between, pairs_within
+from monotreme import machine, neighbors
+from monotreme.embed import Vectors
+from monotreme.neighbors import Pairs, joined, margin, pairs_between, pairs_within, similarities
 
 
 def unit_rows(num: int, seed: int, dimension: int = 16, clusters: int = 5) -> np.ndarray:
@@ -17,41 +19,111 @@ def unit_rows(num: int, seed: int, dimension: int = 16, clusters: int = 5) -> np
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def brute(left: np.ndarray, right: np.ndarray, threshold: float) -> set[tuple[int, int]]:
-    product = left.astype(np.float64) @ right.astype(np.float64).T
-    return {(int(i), int(j)) for i, j in np.argwhere(product > threshold)}
+def side(num: int, seed: int, windows: int = 1, dimension: int = 16) -> Vectors:
+    """`num` texts of up to `windows` rows each."""
+    counts = np.random.default_rng(seed).integers(1, windows + 1, size=num)
+    owner = np.repeat(np.arange(num), counts)
+    return Vectors(unit_rows(len(owner), seed, dimension), owner)
+
+
+def within(one: Vectors, threshold: float) -> Pairs:
+    return joined(list(pairs_within(one, threshold)))
+
+
+def between(one: Vectors, other: Vectors, threshold: float) -> Pairs:
+    return joined(list(pairs_between(one, other, threshold)))
+
+
+def brute(left: Vectors, right: Vectors, threshold: float) -> dict[tuple[int, int], float]:
+    """Highest float64 product of any two rows of two texts, where over the threshold."""
+    product = left.rows.astype(np.float64) @ right.rows.astype(np.float64).T
+    best: dict[tuple[int, int], float] = {}
+    for i, j in np.argwhere(product > threshold):
+        key = (int(left.owner[i]), int(right.owner[j]))
+        best[key] = max(best.get(key, -1.0), float(product[i, j]))
+    return best
+
+
+def as_dict(pairs: Pairs) -> dict[tuple[int, int], float]:
+    keys = list(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
+    assert keys == sorted(set(keys))
+    return dict(zip(keys, pairs.similarity.tolist(), strict=True))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(0, 60), st.integers(0, 1000), st.sampled_from([-0.2, 0.5, 0.8]), st.integers(1, 4)
+)
+def test_within_is_every_pair_once_with_its_highest_similarity(num, seed, threshold, windows):
+    texts = side(num, seed, windows)
+    expected = {k: s for k, s in brute(texts, texts, threshold).items() if k[0] < k[1]}
+    assert as_dict(within(texts, threshold)) == pytest.approx(expected, abs=1e-12)
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 60), st.integers(0, 1000), st.sampled_from([-0.2, 0.5, 0.8, 0.95]))
-def test_within_is_every_pair_once(num, seed, threshold):
-    rows = unit_rows(num, seed)
-    pairs = pairs_within(rows, threshold)
-    found = list(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
-    assert found == sorted({(i, j) for i, j in brute(rows, rows, threshold) if i < j})
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 1000), st.integers(1, 3))
+def test_between_is_every_pair(num, other, seed, windows):
+    left, right = side(num, seed, windows), side(other, seed + 1, windows)
+    found = as_dict(between(left, right, 0.5))
+    assert found == pytest.approx(brute(left, right, 0.5), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 1000))
-def test_between_is_every_pair(num, other, seed):
-    left, right = unit_rows(num, seed), unit_rows(other, seed + 1)
-    pairs = pairs_between(left, right, 0.5)
-    found = set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
-    assert found == brute(left, right, 0.5)
-
-
-def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch):
-    rows = unit_rows(300, 1)
-    whole = pairs_within(rows, 0.7)
-    monkeypatch.setattr(neighbors, "TILE_ROWS", 37)
-    monkeypatch.setattr(neighbors, "TILE_COLUMNS", 53)
-    tiled = pairs_within(rows, 0.7)
+@pytest.mark.parametrize("amx", [False, True])
+def test_tiles_and_precision_change_no_byte(monkeypatch: pytest.MonkeyPatch, amx: bool):
+    texts = side(300, 1, windows=3)
+    monkeypatch.setattr(machine, "has_amx", lambda: False)
+    whole = within(texts, 0.7)
+    monkeypatch.setattr(machine, "has_amx", lambda: amx)  # bf16 tiles run on any CPU, only slowly
+    monkeypatch.setattr(neighbors, "TILES", {"cpu": (37, 53), "cuda": (37, 53)})
+    tiled = within(texts, 0.7)
     for one, other in zip(whole, tiled, strict=True):
         assert one.tobytes() == other.tobytes()
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10_000), st.sampled_from([2, 16, 384]), st.sampled_from([0.0, 0.5, 0.9]))
+def test_no_product_errs_by_more_than_the_margin(seed, dimension, spread):
+    random = np.random.default_rng(seed)
+    centre = random.normal(size=dimension)
+    rows = spread * centre + (1 - spread) * random.normal(size=(64, dimension))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    true = rows.astype(np.float64) @ rows.astype(np.float64).T
+    for dtype, roundoff in neighbors.ROUNDOFF.items():
+        tile = torch.from_numpy(rows).to(dtype)
+        computed = (tile @ tile.T).double().numpy()
+        limit = np.vectorize(lambda s, u=roundoff: margin(s, dimension, u))(true)
+        assert (np.abs(computed - true) <= limit).all()
+
+
+def test_pairs_beside_the_threshold_survive_bf16_tiles(monkeypatch: pytest.MonkeyPatch):
+    angle = np.arccos(0.8) + np.linspace(-1e-3, 1e-3, 200)
+    rows = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+    one = Vectors(np.array([[1, 0]], np.float32), np.zeros(1, np.int64))
+    other = Vectors(rows, np.arange(200))
+    monkeypatch.setattr(machine, "has_amx", lambda: True)
+    assert as_dict(between(one, other, 0.8)) == brute(one, other, 0.8)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 20), st.integers(0, 1000), st.integers(0, 40))
+def test_similarities_of_named_pairs_are_the_joins(num, seed, asked):
+    left, right = side(num, seed, 3), side(num, seed + 1, 3)
+    random = np.random.default_rng(seed)
+    i, j = random.integers(num, size=(2, asked))
+    everything = as_dict(between(left, right, -1.1))
+    expected = [everything[int(a), int(b)] for a, b in zip(i, j, strict=True)]
+    assert similarities(left, right, i, j).tolist() == expected
+
+
+def test_a_clique_of_thousands_is_found_whole():
+    rows = np.ones((3000, 4), np.float32) / 2
+    pairs = within(Vectors(rows, np.arange(3000)), 0.99)
+    assert len(pairs.left) == 3000 * 2999 // 2
+
+
 def test_over_means_strictly():
     rows = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], np.float32)
-    assert pairs_within(rows, 1.0).left.size == 0
-    assert pairs_within(rows, 0.0).left.tolist() == [0]
-    assert pairs_within(rows, 0.999).similarity.tolist() == [1.0]
+    texts = Vectors(rows, np.arange(3))
+    assert within(texts, 1.0).left.size == 0
+    assert within(texts, 0.0).left.tolist() == [0]
+    assert within(texts, 0.999).similarity.tolist() == [1.0]

@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from monotreme.curate import drop_exact_duplicates
-from monotreme.embed import BUILT_IN, embed, load_encoder
+from monotreme.curate.duplicates import drop_exact_duplicates
+from monotreme.encoders import BUILT_IN, Encoder, find_encoder
 from monotreme.exclusion import verbosity_order
-from monotreme.neighbors import pairs_between, pairs_within
+from monotreme.neighbors import Pairs
 from monotreme.recipe import SourceRef, load_recipe
 from monotreme.records import Question
+from monotreme.similar import Texts, similar_between, similar_within
 from monotreme.sources import read_source
 
 SHELF = Path(__file__).parents[1] / "recipes"
@@ -24,14 +25,17 @@ def read(source: str, path: Path) -> list[Question]:
     return [row for row in rows if isinstance(row, Question)]
 
 
-def file_order_greedy(texts: list[str], vectors_ND: np.ndarray) -> int:
+def papers_encoder() -> Encoder:
+    return find_encoder(BUILT_IN, Path(), lambda _: pytest.fail("asked the Hub"), truncate=True)
+
+
+def file_order_greedy(num: int, pairs: Pairs) -> int:
     """How many the original's rule keeps: a row stays unless an earlier one that stayed is near."""
     kept: set[int] = set()
-    pairs = pairs_within(vectors_ND, 0.8)
-    earlier: dict[int, set[int]] = {row: set() for row in range(len(texts))}
+    earlier: dict[int, set[int]] = {row: set() for row in range(num)}
     for i, j in zip(pairs.left.tolist(), pairs.right.tolist(), strict=True):
         earlier[j].add(i)
-    for row in range(len(texts)):
+    for row in range(num):
         if not earlier[row] & kept:
             kept.add(row)
     return len(kept)
@@ -48,8 +52,8 @@ def test_a_source_alone(shared_data: Path, tmp_path: Path, source, num, unique, 
     rows, dropped = drop_exact_duplicates(questions, rank)
     assert (len(questions), len(rows), len(dropped)) == (num, unique, num - unique)
     texts = list(dict.fromkeys(q.text for q in questions))
-    vectors_ND = embed(texts, load_encoder(BUILT_IN), tmp_path)
-    assert file_order_greedy(texts, vectors_ND) == kept
+    similar = similar_within(Texts(texts, papers_encoder(), tmp_path), 0.8, 0.8)
+    assert file_order_greedy(len(texts), similar.over(0.8)) == kept
 
 
 def test_scibench_has_685_texts_of_which_two_differ_in_a_trailing_line_break(shared_data: Path):
@@ -66,20 +70,22 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.split("\n")]  # splitlines would cut at U+0085
 
 
-def authors_argmax(train_ND: np.ndarray, test_MD: np.ndarray, threshold: float) -> set[int]:
+def authors_argmax(pairs: Pairs) -> set[int]:
     """What the original code removed: of each test question only its most similar training row."""
-    product = train_ND.astype(np.float64) @ test_MD.astype(np.float64).T
-    return {int(product[:, j].argmax()) for j in np.flatnonzero(product.max(0) >= threshold)}
+    best: dict[int, tuple[float, int]] = {}
+    for i, j, similarity in zip(*pairs, strict=True):
+        best[int(j)] = max(best.get(int(j), (0.0, 0)), (float(similarity), -int(i)))
+    return {-row for _, row in best.values()}
 
 
 @pytest.fixture(scope="module")
-def vectors(
+def texts(
     shared_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[dict[str, Texts]]:
     items = lines(shared_data / "benchmarks" / "mmlu" / "test.jsonl")
     items = [item for item in items if item["subject"] == "high_school_mathematics"]
     math = shared_data / "sources" / "math"
-    texts = {
+    columns = {
         "train": [row["problem"] for row in lines(math / "train_answers.jsonl")],
         "test": [row["problem"] for row in lines(math / "test.jsonl")],
         "stem": [item["question"] for item in items],
@@ -89,8 +95,8 @@ def vectors(
             for item in items
         ],
     }
-    encoder, cache = load_encoder(BUILT_IN), tmp_path_factory.mktemp("cache")
-    return {name: embed(texts[name], encoder, cache) for name in texts}
+    encoder, cache = papers_encoder(), tmp_path_factory.mktemp("cache")
+    return {name: Texts(column, encoder, cache) for name, column in columns.items()}
 
 
 @pytest.mark.timeout(900)
@@ -103,11 +109,11 @@ def vectors(
         (("train", "test"), "stem", 167, 163, 239, 252),
     ],
 )
-def test_the_authors_leak_check(vectors, splits, view, flagged, removed, rows, num_pairs):
-    math = np.concatenate([vectors[split] for split in splits])
-    pairs = pairs_between(math, vectors[view], 0.8)
+def test_the_authors_leak_check(texts, splits, view, flagged, removed, rows, num_pairs):
+    math = [text for split in splits for text in texts[split].texts]
+    pairs, _ = similar_between(replace(texts[view], texts=math), texts[view], 0.8)
     assert len(set(pairs.right.tolist())) == flagged
-    assert len(authors_argmax(math, vectors[view], 0.8)) == removed
+    assert len(authors_argmax(pairs)) == removed
     assert len(set(pairs.left.tolist())) == rows
     assert len(pairs.left) == num_pairs
 

@@ -40,17 +40,31 @@ def bases(data: Path) -> dict[str, list[Base]]:
     found: dict[str, list[Base]] = {}
     for split in ("train", "test"):
         rows = lines(data / "sources/gsm8k" / f"{split}.jsonl")
-        found[f"gsm8k_{split}"] = [Base(r["question"], (), final_answer(r["answer"]) or "") for r in rows]
+        found[f"gsm8k_{split}"] = [
+            Base(r["question"], (), final_answer(r["answer"]) or "") for r in rows
+        ]
         for name in ("arc_challenge", "arc_easy"):
             rows = lines(data / "benchmarks" / name / f"{split}.jsonl")
-            found[f"{name}_{split}"] = [_choice(r["question"], r["choices"], r["answerKey"]) for r in rows]
+            found[f"{name}_{split}"] = [
+                _choice(r["question"], r["choices"], r["answerKey"]) for r in rows
+            ]
         rows = lines(data / "sources/openbookqa" / f"{split}.jsonl")
-        found[f"openbookqa_{split}"] = [_choice(r["question_stem"], r["choices"], r["answerKey"]) for r in rows]
-    found["math_train"] = [Base(r["problem"], (), r["answer"]) for r in lines(data / "sources/math/train_answers.jsonl")]
-    found["math_test"] = [Base(r["problem"], (), last_boxed(r["solution"]) or "") for r in lines(data / "sources/math/test.jsonl")]
+        found[f"openbookqa_{split}"] = [
+            _choice(r["question_stem"], r["choices"], r["answerKey"]) for r in rows
+        ]
+    found["math_train"] = [
+        Base(r["problem"], (), r["answer"])
+        for r in lines(data / "sources/math/train_answers.jsonl")
+    ]
+    found["math_test"] = [
+        Base(r["problem"], (), last_boxed(r["solution"]) or "")
+        for r in lines(data / "sources/math/test.jsonl")
+    ]
     for split in ("test", "validation", "dev"):
         rows = lines(data / "benchmarks/mmlu" / f"{split}.jsonl")
-        found[f"mmlu_{split}"] = [Base(r["question"], tuple(r["choices"]), r["choices"][r["answer"]]) for r in rows]
+        found[f"mmlu_{split}"] = [
+            Base(r["question"], tuple(r["choices"]), r["choices"][r["answer"]]) for r in rows
+        ]
     return found
 
 
@@ -79,7 +93,9 @@ def dressed(base: Base, rng: random.Random, options: bool) -> Base:
         text = text + "\n" + layout.join(style.format(chr(65 + i), o) for i, o in enumerate(mixed))
         if answer in mixed and rng.random() < 0.6:
             letter = chr(65 + mixed.index(answer))
-            answer = rng.choice((letter, f"{letter}.", f"The answer is {letter}", style.format(letter, answer)))
+            answer = rng.choice(
+                (letter, f"{letter}.", f"The answer is {letter}", style.format(letter, answer))
+            )
     elif answer:
         number = bool(re.fullmatch(r"-?[\d,./]+", answer))
         ways = ["{}", "The answer is {}.", "Working it out step by step, one finds it.\n#### {}"]
@@ -158,8 +174,15 @@ def natural(found: dict[str, list[Base]], per_set: int, cache: Path, seed: int) 
             label = _natural_label(ours[int(i)], theirs[int(j)])
             if label:
                 train = dressed(ours[int(i)], rng, options=rng.random() < 0.4)
-                rows.append(hidden(row(f"natural/{right}", label, theirs[int(j)], train, rng.randrange(10**9)), rng))
-        templates = [r for r in rows if "scenarios does the main character" in r["benchmark_question"]]
+                rows.append(
+                    hidden(
+                        row(f"natural/{right}", label, theirs[int(j)], train, rng.randrange(10**9)),
+                        rng,
+                    )
+                )
+        templates = [
+            r for r in rows if "scenarios does the main character" in r["benchmark_question"]
+        ]
         others = [r for r in rows if r not in templates]
         for name, some in ((f"template/{right}", templates), (f"natural/{right}", others)):
             for pair in rng.sample(some, min(per_set, len(some))):
@@ -170,7 +193,11 @@ def _natural_label(train: Base, bench: Base) -> str | None:
     """None where the class cannot be known: other words but the same answer."""
     same = normalize(train.text) == normalize(bench.text)
     if same_answer(train.answer, bench.answer):
-        return "duplicate" if same else ("similar_but_different" if "scenarios does the main" in bench.text else None)
+        return (
+            "duplicate"
+            if same
+            else ("similar_but_different" if "scenarios does the main" in bench.text else None)
+        )
     return None if same and not bench.options else "similar_but_different"
 
 
@@ -184,4 +211,10 @@ def labelled(path: Path) -> list[Row]:
 def without_answers(pair: Row) -> Row:
     """The same pair with no answer on either side, nor inside the instruction."""
     text = re.split(r"\nAnswer:", pair["train_instruction"])[0]
-    return {**pair, "family": f"{pair['family']}, no answers", "train_instruction": text, "train_output": "", "benchmark_answer": ""}
+    return {
+        **pair,
+        "family": f"{pair['family']}, no answers",
+        "train_instruction": text,
+        "train_output": "",
+        "benchmark_answer": "",
+    }

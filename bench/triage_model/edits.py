@@ -27,7 +27,9 @@ friend|buddy|companion;daily|every day|each day;weekly|every week|each week;earn
 travel|go|journey;eat|consume;drink|sip;baby|infant;doctor|physician;disease|illness|ailment;movie|film;country|nation;government|administration
 law|statute;leader|head|chief;war|conflict;old|aged;young|youthful;happy|glad;water source|source of water;soil|earth|ground;plant|crop
 energy source|source of energy;material|substance;temperature|degree of heat;measure|gauge;experiment|trial|test;observe|notice|see;study|investigate|examine
-function|map;integer|whole number;positive integer|natural number;value|quantity;expression|formula;graph|plot;solution|root;ratio|proportion""".replace("\n", ";").split(";")
+function|map;integer|whole number;positive integer|natural number;value|quantity;expression|formula;graph|plot;solution|root;ratio|proportion""".replace(
+        "\n", ";"
+    ).split(";")
 ]
 OPENINGS = [
     (r"^What is the ", ("Find the ", "Determine the ", "Can you tell the ", "Work out the ")),
@@ -49,8 +51,50 @@ SUFFIXES = (
     " Show your work.", "\nExplain your reasoning step by step.", "\n\nGive only the final answer.", "\nAnswer:", "\n### Response:",
     " Please be brief.", " Let's think step by step.", "\nYour answer should be a single value or phrase.", " Thanks in advance!",
 )  # fmt: skip
-PEOPLE = "Ada Boris Carmen Dmitri Elif Farid Greta Hugo Ines Jonas Kaito Lena Mateo Nadia Omar Priya Quentin Rosa Samir Tara".split()
-PLACES = "Brazil Kenya Norway Vietnam Chile Austria Egypt Canada Poland Peru Newton Darwin Einstein Lincoln Napoleon Mars Venus Saturn Neptune Mercury".split()
+PEOPLE = [
+    "Ada",
+    "Boris",
+    "Carmen",
+    "Dmitri",
+    "Elif",
+    "Farid",
+    "Greta",
+    "Hugo",
+    "Ines",
+    "Jonas",
+    "Kaito",
+    "Lena",
+    "Mateo",
+    "Nadia",
+    "Omar",
+    "Priya",
+    "Quentin",
+    "Rosa",
+    "Samir",
+    "Tara",
+]
+PLACES = [
+    "Brazil",
+    "Kenya",
+    "Norway",
+    "Vietnam",
+    "Chile",
+    "Austria",
+    "Egypt",
+    "Canada",
+    "Poland",
+    "Peru",
+    "Newton",
+    "Darwin",
+    "Einstein",
+    "Lincoln",
+    "Napoleon",
+    "Mars",
+    "Venus",
+    "Saturn",
+    "Neptune",
+    "Mercury",
+]
 CLAUSES = (
     "Later, {n} more are added.", "However, {n} of them are lost on the way.", "Then a friend gives away {n} of them.",
     "After that, half of what is left is given to a neighbour.", "In addition there is a fee of ${n}.",
@@ -65,7 +109,34 @@ ASKS = (
 )  # fmt: skip
 UNIT_SWAPS = [
     pair.split("|")
-    for pair in "km|miles;kilometers|meters;meters|feet;hours|minutes;minutes|seconds;days|weeks;weeks|months;years|months;pounds|ounces;pounds|kilograms;grams|kilograms;gallons|liters;inches|feet;inches|centimeters;dollars|cents;miles|yards;feet|yards;hour|day;week|month;mm|cm;cm|m;Celsius|Fahrenheit;joules|calories;day|week;month|year;kg|g".split(";")
+    for pair in [
+        "km|miles",
+        "kilometers|meters",
+        "meters|feet",
+        "hours|minutes",
+        "minutes|seconds",
+        "days|weeks",
+        "weeks|months",
+        "years|months",
+        "pounds|ounces",
+        "pounds|kilograms",
+        "grams|kilograms",
+        "gallons|liters",
+        "inches|feet",
+        "inches|centimeters",
+        "dollars|cents",
+        "miles|yards",
+        "feet|yards",
+        "hour|day",
+        "week|month",
+        "mm|cm",
+        "cm|m",
+        "Celsius|Fahrenheit",
+        "joules|calories",
+        "day|week",
+        "month|year",
+        "kg|g",
+    ]
 ]
 OPERATOR_SWAPS = [
     (r"(?<=[\w)}\]] )\+(?= ?[\w({\\])", "-"), (r"(?<=[\w)}])\+(?=[\w({\\])", "-"), (r"(?<=[\w)}\]] )-(?= [\w({\\])", "+"), (r"\^2", "^3"), (r"\^3", "^4"),
@@ -76,12 +147,60 @@ QUANTIFIER_SWAPS = [
     (r"\b[Aa]ll\b", "some"), (r"\b[Ee]very\b", "some"), (r"\bat least\b", "at most"), (r"\bat most\b", "at least"), (r"\bexactly\b", "at least"), (r"\b[Ss]ome\b", "all"),
     (r"\bonly\b", "any"), (r"\bboth\b", "either"), (r"\b[Mm]ost\b", "only"), (r"\balways\b", "sometimes"), (r"\bmore than\b", "exactly"), (r"\bless than\b", "exactly"),
 ]  # fmt: skip
-WORDED = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty".split()
+WORDED = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+]
 SOME = ("some", "several", "a few", "a certain number of", "many")
 NUMBER = re.compile(r"(?<![\w.,/^_{\\-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w/]|\.\d)")
 SENTENCE = re.compile(r"(?<=[a-z\d)$]{3}[.?!])\s+")
-ARTICLES = {"the", "a", "an", "of", "to", "in", "and", "for", "that", "with", "this", "from", "which", "following", "what", "these", "those", "about"}
-TELLING = NEGATIONS | OPPOSED | UNITS.keys() | QUANTIFIERS.keys() | set(WORDED) | {"half", "twice", "double", "triple", "dozen", "quarter", "third", "thirds"}
+ARTICLES = {
+    "the",
+    "a",
+    "an",
+    "of",
+    "to",
+    "in",
+    "and",
+    "for",
+    "that",
+    "with",
+    "this",
+    "from",
+    "which",
+    "following",
+    "what",
+    "these",
+    "those",
+    "about",
+}
+TELLING = (
+    NEGATIONS
+    | OPPOSED
+    | UNITS.keys()
+    | QUANTIFIERS.keys()
+    | set(WORDED)
+    | {"half", "twice", "double", "triple", "dozen", "quarter", "third", "thirds"}
+)
 
 
 def _replace_once(text: str, pattern: str, new: str, rng: random.Random) -> str | None:
@@ -93,7 +212,11 @@ def _replace_once(text: str, pattern: str, new: str, rng: random.Random) -> str 
 
 
 def _plain_words(text: str, least: int = 4) -> list[re.Match[str]]:
-    return [m for m in re.finditer(r"(?<![\\$\w])[a-z]{%d,}(?![\w}$])" % least, text) if m.group() not in ARTICLES | TELLING]
+    return [
+        m
+        for m in re.finditer(r"(?<![\\$\w])[a-z]{%d,}(?![\w}$])" % least, text)
+        if m.group() not in ARTICLES | TELLING
+    ]
 
 
 # ── the same question ────────────────────────────────────────────────────────────────────────────
@@ -125,10 +248,19 @@ def misspelt(text: str, rng: random.Random) -> str | None:
     found = _plain_words(text, 5)
     if len(found) < 4:
         return None
-    for match in sorted(rng.sample(found, min(rng.randint(1, 4), len(found))), key=lambda m: -m.start()):
+    for match in sorted(
+        rng.sample(found, min(rng.randint(1, 4), len(found))), key=lambda m: -m.start()
+    ):
         word = match.group()
         at = rng.randrange(1, len(word) - 1)
-        bad = rng.choice((word[:at] + word[at + 1 :], word[:at] + word[at] + word[at:], word[:at] + word[at + 1] + word[at] + word[at + 2 :], word[:at] + rng.choice("etaoin") + word[at + 1 :]))
+        bad = rng.choice(
+            (
+                word[:at] + word[at + 1 :],
+                word[:at] + word[at] + word[at:],
+                word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+                word[:at] + rng.choice("etaoin") + word[at + 1 :],
+            )
+        )
         text = text[: match.start()] + bad + text[match.end() :]
     return text
 
@@ -144,11 +276,19 @@ def renumbered(text: str, rng: random.Random) -> str | None:
         plain = match.group().replace(",", "")
         if plain.isdigit() and int(plain) <= 20 and rng.random() < 0.6:
             return WORDED[int(plain)]
-        return f"{int(plain):,}" if plain.isdigit() and int(plain) > 2100 and "," not in match.group() else plain
+        return (
+            f"{int(plain):,}"
+            if plain.isdigit() and int(plain) > 2100 and "," not in match.group()
+            else plain
+        )
 
     new = NUMBER.sub(other, text) if "$" not in text or "\\" not in text else text
     new = re.sub(r"(\d)%", r"\1 percent", new) if rng.random() < 0.5 else new
-    new = re.sub(r"\$(\d[\d,.]*\d|\d)(?![\d$^\\=+])", r"\1 dollars", new) if "\\" not in new and new.count("$") % 2 else new
+    new = (
+        re.sub(r"\$(\d[\d,.]*\d|\d)(?![\d$^\\=+])", r"\1 dollars", new)
+        if "\\" not in new and new.count("$") % 2
+        else new
+    )
     return new if new != text else None
 
 
@@ -158,7 +298,11 @@ def synonyms(text: str, rng: random.Random, most: int = 4) -> str | None:
         for word in group:
             found = re.search(rf"\b{word}\b", new)
             if found and done < most:
-                new = new[: found.start()] + rng.choice([w for w in group if w != word]) + new[found.end() :]
+                new = (
+                    new[: found.start()]
+                    + rng.choice([w for w in group if w != word])
+                    + new[found.end() :]
+                )
                 done += 1
                 break
     return new if done else None
@@ -189,20 +333,32 @@ def cut(text: str, rng: random.Random) -> str | None:
     for keep in range(1, len(parts)):
         if len(" ".join(parts[-keep:]).split()) >= 10:
             head = " ".join(parts[:-keep])
-            return None if re.search(r"\d", head) or not head or keep == len(parts) else " ".join(parts[-keep:])
+            return (
+                None
+                if re.search(r"\d", head) or not head or keep == len(parts)
+                else " ".join(parts[-keep:])
+            )
     return None
 
 
 def within(text: str, rng: random.Random) -> str | None:
     """Somewhere inside a long text about other things."""
-    talk = [f"{rng.choice(CLAUSES)} {rng.choice(ASKS)}".format(n=rng.randint(2, 99)) for _ in range(rng.randint(6, 14))]
+    talk = [
+        f"{rng.choice(CLAUSES)} {rng.choice(ASKS)}".format(n=rng.randint(2, 99))
+        for _ in range(rng.randint(6, 14))
+    ]
     talk.insert(rng.randrange(len(talk)), text)
     return "\n".join(talk) if len(text.split()) < 120 else None
 
 
 def renamed(text: str, rng: random.Random) -> str | None:
     """Other people in a sum; the numbers stay, and with them what is asked."""
-    names = set(re.findall(r"(?:^|[.?!] )([A-Z][a-z]{2,})(?= (?:has|had|is|was|buys|bought|wants|went|makes|made|and|gets|sold|goes|needs|can|took|takes|earns)\b)", text))
+    names = set(
+        re.findall(
+            r"(?:^|[.?!] )([A-Z][a-z]{2,})(?= (?:has|had|is|was|buys|bought|wants|went|makes|made|and|gets|sold|goes|needs|can|took|takes|earns)\b)",
+            text,
+        )
+    )
     if not names or len(set(NUMBER.findall(text))) < 2 or "\\" in text:
         return None
     for name, new in zip(sorted(names), rng.sample(PEOPLE, len(PEOPLE)), strict=False):
@@ -220,7 +376,9 @@ def reworded(text: str, rng: random.Random) -> str | None:
         return None
     share = rng.uniform(0.05, 0.3)
     spare = [w for group in SYNONYMS for w in group]
-    for match in sorted(rng.sample(found, max(1, int(share * len(found)))), key=lambda m: -m.start()):
+    for match in sorted(
+        rng.sample(found, max(1, int(share * len(found)))), key=lambda m: -m.start()
+    ):
         text = text[: match.start()] + rng.choice(spare) + text[match.end() :]
     words = text.split()
     for _ in range(rng.randint(0, max(1, len(words) // 8))):
@@ -238,7 +396,14 @@ def _other_number(number: str, rng: random.Random) -> str:
     if "." in plain:
         return f"{float(plain) + rng.choice((0.5, 1, 1.25, 2.5, 10)):g}"
     value = int(plain[:15])
-    new = rng.choice((value + rng.randint(1, 9), value * rng.choice((2, 3, 10)), max(value - rng.randint(1, 5), 0), value + 100))
+    new = rng.choice(
+        (
+            value + rng.randint(1, 9),
+            value * rng.choice((2, 3, 10)),
+            max(value - rng.randint(1, 5), 0),
+            value + 100,
+        )
+    )
     return str(new if new != value else value + 1)
 
 
@@ -251,16 +416,28 @@ def one_number(text: str, rng: random.Random) -> str | None:
 
 
 def all_numbers(text: str, rng: random.Random) -> str | None:
-    return NUMBER.sub(lambda m: _other_number(m.group(), rng), text) if len(NUMBER.findall(text)) > 1 else None
+    return (
+        NUMBER.sub(lambda m: _other_number(m.group(), rng), text)
+        if len(NUMBER.findall(text)) > 1
+        else None
+    )
 
 
 def numbers_exchanged(text: str, rng: random.Random) -> str | None:
     found = list(NUMBER.finditer(text))
-    pairs = [(a, b) for a in found for b in found if a.start() < b.start() and a.group() != b.group()]
+    pairs = [
+        (a, b) for a in found for b in found if a.start() < b.start() and a.group() != b.group()
+    ]
     if not pairs:
         return None
     one, two = rng.choice(pairs)
-    return text[: one.start()] + two.group() + text[one.end() : two.start()] + one.group() + text[two.end() :]
+    return (
+        text[: one.start()]
+        + two.group()
+        + text[one.end() : two.start()]
+        + one.group()
+        + text[two.end() :]
+    )
 
 
 def vague(text: str, rng: random.Random) -> str | None:
@@ -278,7 +455,16 @@ def vague(text: str, rng: random.Random) -> str | None:
 
 
 def negated(text: str, rng: random.Random) -> str | None:
-    ways = [(r"\b(is|are|was|were|can|does|do|did|would|will|should|may|could)\b(?! not)", r"\1 not"), (r" not\b", ""), (r"\bWhich\b(.*)\?", r"Which\1, except one?"), (r"\bno\b", "any"), (r"\bnever\b", "always"), (r"\b(has|have|had)\b", r"\1 no"), (r"\bwith\b", "without"), (r"n't\b", "")]
+    ways = [
+        (r"\b(is|are|was|were|can|does|do|did|would|will|should|may|could)\b(?! not)", r"\1 not"),
+        (r" not\b", ""),
+        (r"\bWhich\b(.*)\?", r"Which\1, except one?"),
+        (r"\bno\b", "any"),
+        (r"\bnever\b", "always"),
+        (r"\b(has|have|had)\b", r"\1 no"),
+        (r"\bwith\b", "without"),
+        (r"n't\b", ""),
+    ]
     for pattern, new in rng.sample(ways, len(ways)):
         if re.search(pattern, text):
             return _replace_once(text, pattern, new, rng)
@@ -296,11 +482,21 @@ def opposite(text: str, rng: random.Random) -> str | None:
 
 def units(text: str, rng: random.Random) -> str | None:
     pairs = [p for pair in UNIT_SWAPS for p in (pair, pair[::-1])]
-    found = [(a, b) for a, b in pairs if re.search(rf"(?<=\d ){a}\b|\b{a}\b", text) and not re.search(rf"\b{b}\b", text) and len(a) > 2]
+    found = [
+        (a, b)
+        for a, b in pairs
+        if re.search(rf"(?<=\d ){a}\b|\b{a}\b", text)
+        and not re.search(rf"\b{b}\b", text)
+        and len(a) > 2
+    ]
     if not found:
         return None
     one, two = rng.choice(found)
-    return re.sub(rf"\b{one}\b", two, text) if rng.random() < 0.5 else _replace_once(text, rf"\b{one}\b", two, rng)
+    return (
+        re.sub(rf"\b{one}\b", two, text)
+        if rng.random() < 0.5
+        else _replace_once(text, rf"\b{one}\b", two, rng)
+    )
 
 
 def operators(text: str, rng: random.Random) -> str | None:
@@ -321,15 +517,33 @@ def exchanged(text: str, rng: random.Random) -> str | None:
     """Two words of one sentence exchanged, as in "A of B" and "B of A"."""
     names = list(re.finditer(r"(?<=[a-z,;] )[A-Z][a-z]{2,}\b", text))
     found = names if len({m.group() for m in names}) > 1 else _plain_words(text, 5)
-    pairs = [(a, b) for a in found for b in found if 3 < b.start() - a.end() < 45 and a.group() != b.group() and a.group()[:4] != b.group()[:4] and not re.search(r"^,? (?:and|or) $|[.?!]", text[a.end() : b.start()])]
+    pairs = [
+        (a, b)
+        for a in found
+        for b in found
+        if 3 < b.start() - a.end() < 45
+        and a.group() != b.group()
+        and a.group()[:4] != b.group()[:4]
+        and not re.search(r"^,? (?:and|or) $|[.?!]", text[a.end() : b.start()])
+    ]
     if not pairs:
         return None
     one, two = rng.choice(pairs)
-    return text[: one.start()] + two.group() + text[one.end() : two.start()] + one.group() + text[two.end() :]
+    return (
+        text[: one.start()]
+        + two.group()
+        + text[one.end() : two.start()]
+        + one.group()
+        + text[two.end() :]
+    )
 
 
 def letters_exchanged(text: str, rng: random.Random) -> str | None:
-    found = sorted(set(re.findall(r"(?<![\\\w])[b-hj-z](?!\w)", re.sub(r"\\[a-z]+", "", text)))) if "$" in text else []
+    found = (
+        sorted(set(re.findall(r"(?<![\\\w])[b-hj-z](?!\w)", re.sub(r"\\[a-z]+", "", text))))
+        if "$" in text
+        else []
+    )
     if len(found) < 2:
         return None
     one, two = rng.sample(found, 2)

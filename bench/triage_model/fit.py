@@ -15,7 +15,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -36,10 +35,19 @@ MODEL = ROOT / "src" / "monotreme" / "triage" / "model.json"
 RIDGE = 2.0  # in pairs; the figures lie between 0 and about 4
 FOLDS = 5
 LIKE = frozenset(
-    """ratio contains contained numbers_jaccard numbers_shared answers_equal answers_equal_telling
-    options_same options_shown""".split()
+    [
+        "ratio",
+        "contains",
+        "contained",
+        "numbers_jaccard",
+        "numbers_shared",
+        "answers_equal",
+        "answers_equal_telling",
+        "options_same",
+        "options_shown",
+    ]
 )
-FREE = frozenset("stock wrapped cut copied misspelt".split())
+FREE = frozenset(["stock", "wrapped", "cut", "copied", "misspelt"])
 Bound = tuple[float | None, float | None]
 
 
@@ -99,13 +107,17 @@ def fit(
         return float(value), design.T @ slope + RIDGE * beta
 
     start = np.zeros(design.shape[1])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000})
+    found = minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}
+    )
     return np.asarray(found.x)
 
 
 def bounds_of(names: Sequence[str]) -> list[Bound]:
     """For the columns of `design_of`: what tells two questions apart never speaks for a leak."""
-    one: list[Bound] = [(0, None) if n in LIKE else (None, None) if n in FREE else (None, 0) for n in names]
+    one: list[Bound] = [
+        (0, None) if n in LIKE else (None, None) if n in FREE else (None, 0) for n in names
+    ]
     return [*one, (None, None)] * 2
 
 
@@ -118,7 +130,11 @@ def design_of(names: Sequence[str], values_NF: np.ndarray) -> np.ndarray:
 
 def held_out(rows: Sequence[Row], design: np.ndarray, bounds: Sequence[Bound]) -> np.ndarray:
     """Each pair's log odds from a model that has not seen its benchmark question."""
-    folds, leaks, weights = np.array([fold_of(row) for row in rows]), leaks_of(rows), weights_of(rows)
+    folds, leaks, weights = (
+        np.array([fold_of(row) for row in rows]),
+        leaks_of(rows),
+        weights_of(rows),
+    )
     result = np.zeros(len(rows))
     for fold in range(FOLDS):
         seen = folds != fold
@@ -146,7 +162,9 @@ def model_of(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--per-set", type=int, default=200, help="questions edited of each set")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "triage_cache")

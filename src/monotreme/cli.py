@@ -111,6 +111,7 @@ def plan(where: Where, set_: Set = None, runs: Runs = RUNS, as_json: Json = Fals
     epilog=_examples(
         "monotreme show runs/pocket",
         "monotreme show runs/pocket dropped --source science --limit 5",
+        "monotreme show runs/pocket --similar-to 3f9c2a",
         "monotreme show runs/pocket leaked",
     )
 )
@@ -118,14 +119,21 @@ def show(
     folder: Folder,
     what: Annotated[str, typer.Argument(help="summary, dropped or leaked.")] = "summary",
     source: Annotated[str | None, typer.Option(help="Only rows of this source.")] = None,
+    similar_to: Annotated[
+        str | None, typer.Option(metavar="ID", help="What is near a question, kept or not.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Print what a run found: the summary, or the rows that were dropped and why."""
+    """Print what a run found: the summary, the rows that were dropped and why, or look-alikes."""
     from monotreme import pipeline
     from monotreme.report import terminal
 
     found = pipeline.find_run(folder, RUNS)
+    if similar_to is not None:
+        near = terminal.similar_to(found, similar_to, limit)
+        _print_json(near) if as_json else terminal.print_similar(near)
+        return
     if what == "summary":
         _print_json(terminal.summary(found)) if as_json else _show(found)
         return
@@ -137,6 +145,28 @@ def show(
         _print_json(rows)
     else:
         terminal.print_rows(rows)
+
+
+@app.command(epilog=_examples("monotreme judge pairs.jsonl --output judged.jsonl"))
+def judge(
+    pairs: Annotated[
+        Path,
+        typer.Argument(help="JSON Lines: benchmark_question, train_instruction and what is known."),
+    ],
+    output: Annotated[Path | None, typer.Option(help="File to write; else printed.")] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Judge pairs of questions from a file as decontaminate would, at any similarity."""
+    from monotreme import judge as judging
+
+    with _interruptible():
+        rows = judging.judge_file(pairs, runs / ".cache" / "embeddings")
+    if output is None:
+        for row in rows:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+    else:
+        judging.write_lines(rows, output)
+        typer.echo(f"wrote {len(rows)} verdicts to {output}", err=True)
 
 
 def _verb(stage: str, what: str, *more: str) -> None:
@@ -162,7 +192,42 @@ _verb(
     "Read the sources, drop what is off topic and every duplicate, each with its reason.",
     "monotreme curate recipe.yaml --set curate.threshold=0.85",
 )
-_verb("decontaminate", "Find benchmark questions that leaked into the set, and drop them.")
+
+
+@app.command(
+    epilog=_examples(
+        "monotreme decontaminate recipe.yaml",
+        "monotreme decontaminate runs/pocket --force",
+        "monotreme decontaminate recipe.yaml --self-test",
+    )
+)
+def decontaminate(
+    where: Where,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    plant: Annotated[
+        bool,
+        typer.Option("--self-test", help="Plant altered benchmark questions and count the found."),
+    ] = False,
+) -> None:
+    """Find benchmark questions that leaked into the set, and drop them."""
+    if not plant:
+        _execute(("decontaminate",), where, set_, runs, force, as_json, quiet)
+        return
+    from monotreme import pipeline, self_test
+
+    found = pipeline.find_run(where, runs, set_ or ())
+    with _interruptible(), found.open():
+        measured = self_test.self_test(found)
+    if as_json:
+        _print_json(self_test.figures(measured))
+    else:
+        self_test.print_figures(measured)
+
+
 _verb(
     "train",
     "Train the LoRA adapter; an interrupted training goes on at its last checkpoint.",

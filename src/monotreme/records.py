@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from monotreme.errors import InputError
@@ -181,7 +182,7 @@ DROPPED_SCHEMA = pa.schema(
 
 
 def question_row(question: Question) -> dict[str, Any]:
-    return {"id": question.id, **asdict(question)}
+    return {name: getattr(question, name) for name in QUESTION_SCHEMA.names}
 
 
 def question_table(questions: Sequence[Question]) -> pa.Table:
@@ -204,14 +205,16 @@ def dropped_table(dropped: Sequence[Dropped]) -> pa.Table:
     return pa.Table.from_pylist(rows, DROPPED_SCHEMA)
 
 
-def read_table(path: Path) -> pa.Table:
-    """Read a Parquet file that a stage left.
+def read_table(
+    path: Path, columns: list[str] | None = None, filters: pc.Expression | None = None
+) -> pa.Table:
+    """Read a Parquet file that a stage left: all of it, or some columns, or the rows of a filter.
 
     Raises:
         InputError: the file is missing or is not Parquet.
     """
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, columns=columns, filters=filters)
     except FileNotFoundError:
         raise InputError(f"{path} is missing", "Run the stage that makes it first") from None
     except (pa.ArrowInvalid, OSError) as error:

@@ -12,7 +12,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -68,8 +68,16 @@ class StageWork:
 
     def table(self, name: str, table: pa.Table) -> None:
         """Write a Parquet output."""
-        with self.file(name, table.num_rows) as path:
-            pq.write_table(table, path, compression="zstd")
+        self.tables(name, table.schema, [table])
+
+    def tables(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+        """Write a Parquet output piece by piece, never all of it in memory."""
+        rows = 0
+        with self.file(name) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table)
+                rows += table.num_rows
+        self.outputs[name]["rows"] = rows
 
     def json(self, name: str, value: Any) -> None:
         """Write a JSON output."""
@@ -140,6 +148,11 @@ class Run:
         """
         record: dict[str, Any] = _read_json(self.output(stage, "record.json"))
         return record
+
+    def encoder(self) -> tuple[str, Path, Callable[[str], str], bool]:
+        """The recipe's encoder, as `find_encoder` and `encoder_identity` take it."""
+        name, truncate = self.recipe.curate.encoder, self.recipe.curate.truncate
+        return name, self.locate(name), lambda hub: self.pin("model", hub, None), truncate
 
     def cache(self, name: str) -> Path:
         """A folder that all runs beside this one share; safe to delete."""

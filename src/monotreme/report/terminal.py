@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +18,9 @@ from monotreme.run import Run
 
 ROWS = {"dropped": ("curate", "dropped.parquet"), "leaked": ("decontaminate", "leaked.parquet")}
 _CELL = 200  # characters of a text that one row shows
+_ID = 12  # characters of an id that are enough to name it
+_WHICH = "source, id, state"
+_TWIN = ("source", "instruction", "input", "output")
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -59,23 +63,112 @@ def rows(run: Run, what: str, source: str | None, limit: int) -> list[dict[str, 
         table = table.filter(pc.equal(table["source"], source))
     order = [("similarity", "descending"), ("id", "ascending")]
     found: list[dict[str, Any]] = table.sort_by(order).slice(0, limit).to_pylist()
-    if what == "dropped":
-        kept = read_table(run.output("curate", "questions.parquet")).select(["id", "instruction"])
-        texts = dict(zip(kept["id"].to_pylist(), kept["instruction"].to_pylist(), strict=True))
-        found = [{**row, "twin_text": texts.get(row["twin"])} for row in found]
-    return found
+    return _beside_twins(run, found) if what == "dropped" else found
+
+
+def _beside_twins(run: Run, dropped: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    table = read_table(
+        run.output("curate", "questions.parquet"),
+        filters=_is_one_of(row["twin"] for row in dropped),
+    )
+    kept = {row["id"]: row for row in table.to_pylist()}
+    return [
+        {**row, **{f"twin_{key}": kept.get(row["twin"], {}).get(key) for key in _TWIN}}
+        for row in dropped
+    ]
+
+
+def similar_to(run: Run, wanted: str, limit: int) -> list[dict[str, Any]]:
+    """A question, kept or dropped, and what curate found near it, the nearest first.
+
+    Args:
+        wanted: the beginning of the question's id.
+
+    Raises:
+        InputError: no question's id begins so, or several do.
+    """
+    asked = _one_id(run, wanted)
+    pairs = read_table(
+        run.output("curate", "pairs.parquet"),
+        filters=(pc.field("left") == asked) | (pc.field("right") == asked),
+    )
+    similarity = {
+        (row["right"] if row["left"] == asked else row["left"]): row["similarity"]
+        for row in pairs.to_pylist()
+    }
+    nearest = sorted(similarity, key=lambda other: (-similarity[other], other))[:limit]
+    texts = _questions(run, [asked, *nearest])
+    return [{**texts[asked], "similarity": None}] + [
+        {**texts[other], "similarity": similarity[other]} for other in nearest
+    ]
+
+
+def _is_one_of(ids: Iterable[str]) -> pc.Expression:
+    return pc.field("id").isin(pa.array(ids, pa.string()))
+
+
+def _one_id(run: Run, wanted: str) -> str:
+    found: set[str] = set()
+    for name in ("questions.parquet", "dropped.parquet"):
+        ids = read_table(run.output("curate", name), columns=["id"])["id"]
+        found.update(ids.filter(pc.starts_with(ids, wanted)).to_pylist())
+    if len(found) == 1:
+        return found.pop()
+    what = "no question's id begins" if not found else f"{len(found)} questions' ids begin"
+    raise InputError(
+        f"{what} with {wanted!r} in {run.folder}",
+        "Ids are the `id` column of curate/questions.parquet and dropped.parquet",
+    )
+
+
+def _questions(run: Run, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Id → the question and what became of it: `kept`, or why it was dropped."""
+    wanted = _is_one_of(ids)
+    dropped = read_table(run.output("curate", "dropped.parquet"), filters=wanted)
+    kept = read_table(run.output("curate", "questions.parquet"), filters=wanted)
+    found = {row["id"]: {**row, "state": row["reason"]} for row in dropped.to_pylist()}
+    return found | {row["id"]: {**row, "state": "kept"} for row in kept.to_pylist()}
 
 
 def print_rows(found: Iterable[dict[str, Any]]) -> None:
-    """Dropped rows beside what they yield to."""
-    table = Table("source", "reason", "similarity", "dropped", "because of", show_lines=True)
+    """Dropped rows side by side with what they yield to."""
+    table = Table(_WHICH, "dropped", "because of", show_lines=True)
     for row in found:
-        similarity = "" if row["similarity"] is None else f"{row['similarity']:.3f}"
-        twin = row.get("benchmark_text") or row.get("twin_text") or row.get("detail") or ""
         reason = " ".join(filter(None, (row.get("verdict"), row["reason"])))
-        cells = (row["source"], reason, similarity, row["instruction"], twin)
-        table.add_row(*(escape(_printable(cell[:_CELL])) for cell in cells))
+        cells = (_which(row, reason), _asked_and_answered(row), _because(row))
+        table.add_row(*(escape(cell) for cell in cells))
     Console().print(table)
+
+
+def print_similar(found: Iterable[dict[str, Any]]) -> None:
+    """A question and those near it, with what became of each."""
+    table = Table(_WHICH, "question", show_lines=True)
+    for row in found:
+        table.add_row(escape(_which(row, row["state"])), escape(_asked_and_answered(row)))
+    Console().print(table)
+
+
+def _which(row: dict[str, Any], state: str) -> str:
+    similarity = "" if row["similarity"] is None else f" {row['similarity']:.3f}"
+    return f"{row['source']}\n{row['id'][:_ID]}\n{state}{similarity}"
+
+
+def _because(row: dict[str, Any]) -> str:
+    if "benchmark_text" in row:
+        return f"{_cell(row['benchmark_text'])}\n→ {_cell(row['benchmark_answer'])}"
+    if row["twin_instruction"] is None:
+        return _cell(row["detail"])
+    twin = {key: row[f"twin_{key}"] for key in _TWIN}
+    return f"{twin['source']} {row['twin'][:_ID]}\n{_asked_and_answered(twin)}"
+
+
+def _asked_and_answered(row: dict[str, Any]) -> str:
+    question = " ".join(filter(None, (row["instruction"], row["input"])))
+    return f"{_cell(question)}\n→ {_cell(row['output'])}"
+
+
+def _cell(text: str) -> str:
+    return _printable(text if len(text) <= _CELL else f"{text[:_CELL]} …")
 
 
 def _printable(text: str) -> str:
@@ -114,7 +207,7 @@ def _stages_table(stages: dict[str, Any]) -> Table:
 
 
 def _leaks_table(leaks: dict[str, Any]) -> Table:
-    title = f"Questions over similarity {leaks['threshold']} to a benchmark question, by gravest verdict"
+    title = f"Questions like a benchmark question (over {leaks['threshold']}, or word for word)"
     columns: Sequence[str] = (
         "source",
         "benchmark",

@@ -12,37 +12,35 @@ from monotreme.records import BenchmarkQuestion, Question
 from monotreme.wording import same_answer
 
 
-def read_pair(row: Mapping[str, Any]) -> tuple[Question, BenchmarkQuestion]:
-    """Both sides of a line.
+def read_pair(row: Mapping[str, Any], where: str = "a pair") -> tuple[Question, BenchmarkQuestion]:
+    """Both sides of a line; `where` names it in errors.
 
     Raises:
         InputError: a text is missing or is not a text, or the choices are not a list of texts.
     """
     options = row.get("benchmark_choices") or []
     if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-        raise InputError(
-            f"pair {row.get('id', '?')}: benchmark_choices is not a list of texts",
-            "Correct the line",
-        )
-    answer = _text(row, "benchmark_answer", "")
+        raise InputError(f"{where} has no list of texts in 'benchmark_choices'", "Correct the line")
+    answer = _text(row, where, "benchmark_answer", "")
     question = Question(
-        _text(row, "train_instruction"), _text(row, "train_input", ""), _text(row, "train_output", ""),
+        _text(row, where, "train_instruction"), _text(row, where, "train_input", ""), _text(row, where, "train_output", ""),
         "pairs", "unknown", False,
     )  # fmt: skip
     benchmark = BenchmarkQuestion(
-        "pairs", "test", "", _text(row, "benchmark_question"), tuple(options),
+        "pairs", "test", "", _text(row, where, "benchmark_question"), tuple(options),
         tuple(int(right) for right in _right(options, answer)), "" if options else answer,
     )  # fmt: skip
     return question, benchmark
 
 
-def _text(row: Mapping[str, Any], name: str, default: str | None = None) -> str:
+def _text(row: Mapping[str, Any], where: str, name: str, default: str | None = None) -> str:
     value = row.get(name, default)
     value = default if value is None else value
     if isinstance(value, int | float) and default is not None:
         return str(value)
     if not isinstance(value, str):
-        raise InputError(f"pair {row.get('id', '?')}: {name} is not a text", "Correct the line")
+        there = ", ".join(list(row)[:20])
+        raise InputError(f"{where} has no text in {name!r}", f"Its columns are {there}")
     return value
 
 

@@ -1,0 +1,90 @@
+"""Judge pairs from a file, as `decontaminate` would, whatever their similarity."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monotreme.decontaminate import Likeness, judge, verbatim_pairs, views
+from monotreme.encoders import BUILT_IN, find_encoder
+from monotreme.errors import InputError
+from monotreme.recipe import Decontaminate
+from monotreme.records import BenchmarkQuestion, Question
+from monotreme.rows import BadRow, read_file
+from monotreme.similar import Texts, similarity_of
+from monotreme.storage import writing
+from monotreme.triage.pairs import read_pair
+
+THRESHOLD: float = Decontaminate.model_fields["threshold"].default
+
+
+def judge_file(path: Path, cache: Path) -> list[dict[str, Any]]:
+    """Each line of a file with its similarity, verdict, reason and confidence.
+
+    Args:
+        path: JSON Lines with `benchmark_question` and `train_instruction`; `benchmark_answer`,
+            `benchmark_choices`, `train_input` and `train_output` where they are known.
+
+    Raises:
+        InputError: the file cannot be read, or a line lacks a column or has another type in it.
+    """
+    rows: list[dict[str, Any]] = []
+    questions: list[Question] = []
+    benchmark: list[BenchmarkQuestion] = []
+    for row in read_file(path):
+        if isinstance(row, BadRow):
+            raise InputError(f"{row.where} {row.problem}", "Mend the line, or leave it out")
+        question, item = read_pair(row.values, row.where)
+        rows.append(row.values)
+        questions.append(question)
+        benchmark.append(item)
+    if not rows:
+        raise InputError(f"{path} holds no pair", "Give a line of JSON a pair")
+    likeness = alike(questions, benchmark, cache)
+    matches = judge(
+        questions, benchmark, {(i, i): one for i, one in enumerate(likeness)}, THRESHOLD
+    )
+    return [
+        {
+            **{key: value for key, value in row.items() if key != "label"},
+            "similarity": match.likeness.similarity,
+            "verdict": match.judgement.verdict,
+            "reason": match.judgement.reason,
+            "confidence": match.judgement.confidence,
+        }
+        for row, match in zip(rows, matches, strict=True)
+    ]
+
+
+def alike(
+    questions: Sequence[Question], benchmark: Sequence[BenchmarkQuestion], cache: Path
+) -> list[Likeness]:
+    """How alike question i and benchmark question i are."""
+    encoder = find_encoder(BUILT_IN, Path(), str)
+    shown = [(row, *view) for row, item in enumerate(benchmark) for view in views(item).items()]
+    ours = Texts([question.text for question in questions], encoder, cache)
+    theirs = Texts([text for _, _, text in shown], encoder, cache)
+    owner = np.array([row for row, _, _ in shown])
+    cosines = similarity_of(ours, theirs, owner, np.arange(len(shown)))
+    best = [Likeness(-1.0, "")] * len(questions)
+    for (row, view, _), cosine in zip(shown, cosines.tolist(), strict=True):
+        best[row] = max(best[row], Likeness(cosine, view))
+    # Equal stems are one stem here: a file may hold many variants of a question, and what many
+    # stems share would count as a template.
+    stems = list(dict.fromkeys(item.stem for item in benchmark))
+    first = {item.stem: item for item in benchmark}
+    copies = verbatim_pairs(questions, [first[stem] for stem in stems])
+    place = {stem: number for number, stem in enumerate(stems)}
+    return [
+        one._replace(verbatim=copies.get((i, place[benchmark[i].stem]), 0.0))
+        for i, one in enumerate(best)
+    ]
+
+
+def write_lines(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write rows as JSON Lines, whole or not at all."""
+    with writing(path) as temporary:
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        temporary.write_text(lines, encoding="utf-8")
