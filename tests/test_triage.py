@@ -178,7 +178,7 @@ def test_what_many_benchmark_questions_share_says_nothing():
     """The same stock stem with unknown options: a leak by itself, none beside eight others."""
     stock = "Which of the following statements about the cell is correct?"
     questions = [item(stock, (f"claim {i}", f"counterclaim {i}")) for i in range(9)]
-    assert triage(ask(stock), questions[0]).verdict == "duplicate"
+    assert triage(ask(stock), questions[0]).verdict == "gray_area"
     judgement = triage(ask(stock), questions[0], background(questions))
     assert (judgement.verdict, judgement.reason) == ("similar_but_different", "template_only")
     assert triage(ask(stock, "claim 0"), questions[0], background(questions)).verdict == "duplicate"

@@ -14,8 +14,8 @@ from typing import Any
 
 from triage_model.edits import OTHER, SAME, wrapped
 
-from monotreme.embed import BUILT_IN, embed, load_encoder
-from monotreme.neighbors import pairs_between
+from monotreme.encoders import BUILT_IN, find_encoder
+from monotreme.similar import Texts, similar_between
 from monotreme.wording import final_answer, last_boxed, normalize, same_answer
 
 Row = dict[str, Any]
@@ -164,13 +164,16 @@ SETS = (
 def natural(found: dict[str, list[Base]], per_set: int, cache: Path, seed: int) -> Iterator[Row]:
     """Look-alikes between the training and the test side of one set that have other answers."""
     rng = random.Random(seed)
-    encoder = load_encoder(BUILT_IN)
+    encoder = find_encoder(BUILT_IN, Path(), str)
     for left, right in SETS:
         ours = rng.sample(found[left], min(2000, len(found[left])))
         theirs = rng.sample(found[right], min(2000, len(found[right])))
-        vectors = [embed([base.text for base in side], encoder, cache) for side in (ours, theirs)]
+        left_texts, right_texts = ([base.text for base in side] for side in (ours, theirs))
+        pairs, _ = similar_between(
+            Texts(left_texts, encoder, cache), Texts(right_texts, encoder, cache), NEAR
+        )
         rows = []
-        for i, j, _ in zip(*pairs_between(*vectors, NEAR), strict=True):
+        for i, j, _ in zip(*pairs, strict=True):
             label = _natural_label(ours[int(i)], theirs[int(j)])
             if label:
                 train = dressed(ours[int(i)], rng, options=rng.random() < 0.4)

@@ -214,8 +214,8 @@ def _replace_once(text: str, pattern: str, new: str, rng: random.Random) -> str 
 def _plain_words(text: str, least: int = 4) -> list[re.Match[str]]:
     return [
         m
-        for m in re.finditer(r"(?<![\\$\w])[a-z]{%d,}(?![\w}$])" % least, text)
-        if m.group() not in ARTICLES | TELLING
+        for m in re.finditer(r"(?<![\\$\w])[a-z]+(?![\w}$])", text)
+        if len(m.group()) >= least and m.group() not in ARTICLES | TELLING
     ]
 
 
@@ -327,7 +327,7 @@ def moved(text: str, rng: random.Random) -> str | None:
     return " ".join(parts)
 
 
-def cut(text: str, rng: random.Random) -> str | None:
+def cut(text: str, _: random.Random) -> str | None:
     """Without its passage or the first sentences, where these hold no number."""
     parts = SENTENCE.split(text)
     for keep in range(1, len(parts)):
@@ -553,7 +553,7 @@ def letters_exchanged(text: str, rng: random.Random) -> str | None:
 
 def other_name(text: str, rng: random.Random) -> str | None:
     """Another place or person in a question that has no sums."""
-    names = sorted({w for w in re.findall(r"(?<=[a-z,;] )[A-Z][a-z]{3,}\b", text)})
+    names = sorted(set(re.findall(r"(?<=[a-z,;] )[A-Z][a-z]{3,}\b", text)))
     if not names or len(NUMBER.findall(text)) > 1:
         return None
     return re.sub(rf"\b{rng.choice(names)}\b", rng.choice(PLACES), text)

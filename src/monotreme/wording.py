@@ -73,6 +73,7 @@ _ANSWER_IS = re.compile(
 )
 _UNIT = re.compile(r"(?<=\d) ?(?:%|percent|°|(?!(?:pi|sqrt|infty)\b)[a-z]{2,}(?: [a-z]{2,})?)\.?$")
 _LAST_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
+_SAYS = re.compile(r"^(?:it is|it's|that is|this is|they are)\s+", re.IGNORECASE)
 _LONGEST_BARE_ANSWER = 60  # characters; a longer output without a marked answer is an explanation
 
 
@@ -191,7 +192,7 @@ def final_answer(output: str) -> str | None:
     if marked:
         return str(marked[-1]).strip() or None
     if len(output) <= _LONGEST_BARE_ANSWER:
-        return output.strip().rstrip(".") or None
+        return _SAYS.sub("", output.strip()).rstrip(".") or None
     tail = _LAST_NUMBER.findall(output)
     return str(tail[-1]) if tail else None
 

@@ -17,7 +17,7 @@ from monotreme.wording import final_answer, normalize, numbers_of, words_of
 
 CACHED = 4096  # sides that are kept: a question stands in many pairs
 LONGEST_TAIL = 12  # words after the options: "Think step by step and answer by letter."
-LONGEST_TEXT = 1_000_000  # characters; the rest of a longer text is not looked at
+LONGEST_TEXT = 100_000  # characters; in a longer text verbatim.py still finds whole copies
 
 _LABEL = re.compile(
     r"\s*(?:#{1,4} ?)?(?:question|problem|instruction|exercise|query|input|q)(?: \d+)?\s?:\s*",
@@ -27,7 +27,7 @@ _ANSWER = re.compile(
     r"(?:(?:^|\n|(?<=[.?!:)\]}$] ))[ \t]*(?:#{1,4} ?)?(?:final answer|answer|solution|response|output)|\n[ \t]*a)\s?:|####",
     re.IGNORECASE,
 )
-_OPTION = re.compile(r"(?:^|(?<=\s))\(?([A-Ja-j1-9])[).:]\s+")
+_OPTION = re.compile(r"(?:^|(?<=\s))\(?(?=[A-Ja-j][).:]|[1-9][).])(\w)[).:]\s+")
 _LETTER = re.compile(r"(?:option |choice )?\(?([A-Ja-j])\)?[.:]?$", re.IGNORECASE)
 _LETTERED = re.compile(r"\(?([A-J])[).:]\s+(\S.*)", re.DOTALL)
 _NAME = re.compile(r"(?<=[a-z0-9,;$] )[A-Z][a-z]{2,}")
