@@ -48,7 +48,7 @@ def test_other_lines_do_not_matter(tmp_path: Path):
     [
         ({"benchmark_question": "a"}, "line 1 has no text in 'train_instruction'"),
         ({**PAIR, "benchmark_choices": "A"}, "line 1 has no list of texts in 'benchmark_choices'"),
-        ({**PAIR, "train_output": 3}, "line 1 has no text in 'train_output'"),
+        ({**PAIR, "train_output": []}, "line 1 has no text in 'train_output'"),
         ([], "line 1 "),
     ],
 )

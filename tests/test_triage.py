@@ -1,13 +1,22 @@
 """A verdict follows from what changes the answer, and says which of them it was."""
 
 import json
-from collections import Counter
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from monotreme.records import BenchmarkQuestion, Question
-from monotreme.triage import CONFIDENCE, triage
+from monotreme.benchmarks import BENCHMARKS, read_benchmark
+from monotreme.records import VERDICTS, BenchmarkQuestion, Question
+from monotreme.triage import background, triage
+from monotreme.triage.features import CRITICAL, gather
+from monotreme.triage.model import BIAS, load
+from monotreme.triage.pairs import read_pair
+from monotreme.triage.sides import benchmark_side, training_side
+from monotreme.wording import words
 
 
 def ask(text: str, output: str = "") -> Question:
@@ -42,19 +51,183 @@ GENERIC = "Which of these is true?"
         ("How does a bad person become good?", "", "How does a good person become bad?", (), "x", "similar_but_different", "order_differs"),
         ("What gas do plants take in?", "Carbon dioxide.", "Which gas is absorbed by plants?", ("carbon dioxide", "argon"), "", "gray_area", "same_answer"),
         ("What gas do plants give off?", "Oxygen.", "Which gas is absorbed by plants?", ("carbon dioxide", "argon"), "", "similar_but_different", "answers_differ"),
-        ("What gas do plants take in?", "", "Which gas is absorbed by plants?", (), "", "gray_area", "undecided"),
-        ("Which gas do plants take in?", "B", "Which gas is absorbed by plants?", ("argon", "carbon dioxide"), "", "gray_area", "undecided"),
+        ("Which planet is nearest to the sun?", "", "Name the planet that is closest to the Sun.", (), "", "gray_area", "undecided"),
+        ("Which planet is nearest to the sun?", "B", "Name the planet that is closest to the Sun.", ("Mercury", "Venus"), "", "gray_area", "undecided"),
     ],
 )  # fmt: skip
 def test_cascade(train, output, stem, options, answer, verdict, reason):
     judgement = triage(ask(train, output), item(stem, options, answer=answer))
     assert (judgement.verdict, judgement.reason) == (verdict, reason)
-    assert judgement.confidence == CONFIDENCE[reason]
+    assert 0.5 <= judgement.confidence <= 1
+
+
+def verdict(train: str, stem: str, **known: str) -> str:
+    return triage(
+        ask(train, known.get("output", "")), item(stem, answer=known.get("answer", ""))
+    ).verdict
+
+
+LONG = (
+    "A tank holds 1,200 litres of water. Each hour 45 litres flow out and 20 litres flow in. "
+    "After how many hours is it empty?"
+)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        LONG.upper(),
+        LONG.replace("1,200", "1200"),
+        LONG.replace("20 litres", "twenty litres"),
+        LONG.replace(". ", ".\n\n"),
+        LONG.replace("flow out", "flwo out"),
+        f"Question: {LONG}\nAnswer:",
+        f"### Instruction:\n{LONG}\n### Response:",
+        f"Please solve this one step by step.\n{LONG}\nThank you!",
+    ],
+)
+def test_how_it_is_written_does_not_matter(same):
+    assert verdict(same, LONG) == "duplicate"
+    assert verdict(LONG, same) == "duplicate"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        LONG.replace("45", "65"),
+        LONG.replace("1,200", "2,400").replace("45", "90").replace("20", "10"),
+        LONG.replace("litres", "gallons"),
+        LONG.replace("is it empty", "is it not empty"),
+        LONG.replace(
+            "45 litres flow out and 20 litres flow in", "20 litres flow out and 45 litres flow in"
+        ),
+        LONG.replace("Each hour 45 litres flow", "Each hour some litres flow"),
+        LONG.replace(
+            "After how", "Besides, 10 percent of what is left leaks away each day. After how"
+        ),
+    ],
+)
+def test_a_small_change_of_sense_makes_another_question(other):
+    assert verdict(other, LONG) == "similar_but_different"
+    assert verdict(LONG, other) == "similar_but_different"
 
 
 def test_latex_styles_are_one_text():
     judgement = triage(ask(r"Find $\dfrac{1}{2} + x$."), item(r"Find \frac{1}{2}+x"))
     assert judgement.verdict == "duplicate"
+    assert (
+        verdict(r"Let $f(x) = x^{2} \leq \pi$. Find \(f(3)\).", "Let f(x) = x² ≤ π. Find f(3).")
+        == "duplicate"
+    )
+
+
+STEM = "Which of these metals is drawn to a magnet at room temperature?"
+METALS = ("copper", "iron", "gold", "zinc")
+
+
+@pytest.mark.parametrize("style", ["{}. {}", "({}) {}", "{}) {}", "{}: {}"])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
+def test_the_letters_and_order_of_options_do_not_matter(style, order):
+    shown = [METALS[place] for place in order]
+    lines = "\n".join(style.format("ABCD"[i], metal) for i, metal in enumerate(shown))
+    right, wrong = "ABCD"[shown.index("iron")], "ABCD"[shown.index("gold")]
+    benchmark = item(STEM, METALS, right=1)
+    assert triage(ask(f"{STEM}\n{lines}", right), benchmark).verdict == "duplicate"
+    judgement = triage(ask(f"{STEM}\n{lines}", wrong), benchmark)
+    assert (judgement.verdict, judgement.reason) == ("gray_area", "label_conflict")
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "Question: {}\nAnswer: {}",
+        "{}\nAnswer: {}",
+        "Q: {}\nA: {}",
+        "{}\n#### {}",
+        "Problem: {}\n\nSolution: It is {}.",
+    ],
+)
+def test_an_answer_inside_the_instruction_is_read(inside):
+    reworded = (
+        "Out of 1,200 litres in a tank, 45 leave and 20 come in hourly. When does it run dry?"
+    )
+    right = triage(ask(inside.format(reworded, 48)), item(LONG, answer="48"))
+    wrong = triage(ask(inside.format(reworded, 51)), item(LONG, answer="48"))
+    assert (right.verdict, wrong.verdict) == ("gray_area", "similar_but_different")
+
+
+def test_a_copy_inside_a_long_text_is_found():
+    talk = "The weather was fine and nobody thought of the harvest. " * 40
+    judgement = triage(ask(f"{talk}\n{LONG}\n{talk}"), item(LONG))
+    assert (judgement.verdict, judgement.reason) == ("duplicate", "contains_text")
+
+
+FRAME = "For which of these two stories does the teller do something plainly wrong by the usual rules of the land? Story 1: {} Story 2: {}"
+
+
+def test_a_template_around_another_body_is_no_leak():
+    one = FRAME.format("I fed the neighbour's old cat.", "I burned down a village hall.")
+    two = FRAME.format(
+        "I carried parcels upstairs for grandmother.", "I slept during lessons yesterday."
+    )
+    judgement = triage(ask(two, "both"), item(one, answer="both"))
+    assert (judgement.verdict, judgement.reason) == ("similar_but_different", "template_only")
+
+
+def test_what_many_benchmark_questions_share_says_nothing():
+    """The same stock stem with unknown options: a leak by itself, none beside eight others."""
+    stock = "Which of the following statements about the cell is correct?"
+    questions = [item(stock, (f"claim {i}", f"counterclaim {i}")) for i in range(9)]
+    assert triage(ask(stock), questions[0]).verdict == "gray_area"
+    judgement = triage(ask(stock), questions[0], background(questions))
+    assert (judgement.verdict, judgement.reason) == ("similar_but_different", "template_only")
+    assert triage(ask(stock, "claim 0"), questions[0], background(questions)).verdict == "duplicate"
+
+
+def test_a_background_does_not_depend_on_order_or_repetition():
+    questions = [item(f"{RIDE} Case {i}.") for i in range(9)]
+    assert background(questions) == background([*questions[::-1], *questions])
+    assert background(questions).runs
+    assert not background(questions[:7] * 3).runs
+
+
+HOSTILE = {
+    "one word": "word " * 200_000, "one letter": "a" * 1_000_000, "digits": "9" * 1_000_000, "numbers": "1,000 " * 166_000,
+    "braces": "{" * 1_000_000, "fractions": r"\frac{" * 160_000, "spaces": " " * 1_000_000, "power and spaces": "^" + " " * 999_999,
+    "combining": "a" + "\u0301\u0327" * 500_000, "ligature": "\ufdfa" * 1_000_000, "options": "A. x B. y " * 100_000,
+    "answers": "Answer: x\n" * 100_000, "hashes": "#" * 1_000_000, "sentences": "Is it? " * 140_000, "backslashes": "\\" * 1_000_000,
+    "new lines": "\n" * 1_000_000, "boxes": r"\boxed{" * 140_000, "surrogates": "\ud800" * 1000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_texts_end_soon(name):
+    started = time.process_time()
+    text = HOSTILE[name]
+    triage(ask(text, text), item(LONG, answer="48"))
+    triage(ask(LONG, text), item(text, answer=text))
+    assert time.process_time() - started < 20
+
+
+@given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=40), st.text(max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_any_texts_get_a_verdict_with_a_confidence(one, two, output, answer):
+    judgement = triage(ask(one, output), item(two, answer=answer))
+    assert judgement.verdict in VERDICTS
+    assert judgement.reason
+    assert 0.4 <= judgement.confidence <= 1
+    same = triage(ask(one), item(one))
+    assert same.verdict == "duplicate"
+
+
+def test_the_model_has_a_coefficient_for_every_figure_and_no_more():
+    figures = gather(training_side(ask(RIDE)), benchmark_side(item(RIDE)), background([])).figures
+    assert set(load()) == {*figures, BIAS}
+
+
+def test_differences_never_speak_for_a_leak():
+    for name in CRITICAL:
+        assert max(load()[name]) <= 0, name
 
 
 @pytest.mark.parametrize("text", ["", " ", "\x00\x01", "?" * 1000, "١٢٣ سؤال", "a " * 5000])
@@ -66,24 +239,50 @@ def test_odd_texts_get_a_verdict(text):
     )
 
 
-def test_real_labelled_pairs(shared_data: Path):
-    """The cascade's state on real pairs; the families with an answer on both sides must be right."""
-    right: Counter[str] = Counter()
-    seen: Counter[str] = Counter()
+def labelled_flags(shared_data: Path) -> dict[str, list[tuple[dict[str, Any], str]]]:
+    found: dict[str, list[tuple[dict[str, Any], str]]] = {}
     for line in (shared_data / "pairs" / "labelled.jsonl").read_text("utf-8").strip().split("\n"):
-        pair = json.loads(line)
-        options = tuple(pair.get("benchmark_choices") or ())
-        benchmark = BenchmarkQuestion(
-            "b", "test", "", pair["benchmark_question"], options, (0,) * len(options),
-            "" if options else pair["benchmark_answer"],
-        )  # fmt: skip
-        judgement = triage(ask(pair["train_instruction"], pair["train_output"]), benchmark)
-        leak = judgement.verdict != "similar_but_different"
-        family = pair["family"]
-        seen[family] += 1
-        right[family] += leak == (pair["label"] != "similar_but_different")
-    assert right["platypus_notebook"] >= 79
-    assert seen["platypus_notebook"] == 80
-    plus = [family for family in seen if family.startswith("gsm_plus")]
-    assert len(plus) == 7
-    assert all(right[family] / seen[family] > 0.95 for family in plus)
+        row = json.loads(line)
+        question, benchmark = read_pair(row)
+        found.setdefault(row["family"], []).append((row, triage(question, benchmark).verdict))
+    return found
+
+
+def test_real_labelled_pairs(shared_data: Path):
+    """The gate; bench/triage.py measures the same on questions that the model has not seen."""
+    found = labelled_flags(shared_data)
+    different = "similar_but_different"
+    flags = [(v != different, r["label"] != different) for some in found.values() for r, v in some]
+    both = sum(ours and true for ours, true in flags)
+    assert 2 * both / sum(ours + true for ours, true in flags) >= 0.98
+    notebook = found["platypus_notebook"]
+    assert sum(r["label"] == v == "duplicate" for r, v in notebook) == 73
+    others = [(r["label"], v) for r, v in notebook if r["label"] != "duplicate"]
+    assert sum((label != different) == (v != different) for label, v in others) >= 6
+
+
+def test_real_twins_and_templates(shared_data: Path):
+    """MMLU test × validation: the same question with the same answer, and one template of many."""
+    folder = shared_data / "benchmarks" / "mmlu"
+    test, train = (
+        read_benchmark(BENCHMARKS["mmlu"], split, folder, None) for split in ("test", "validation")
+    )
+    known = background(test)
+    by_text: dict[tuple[str, ...], list[BenchmarkQuestion]] = {}
+    for question in test:
+        by_text.setdefault(tuple(words(question.stem)), []).append(question)
+    twins = [
+        triage(ask(other.stem, other.answers[0]), question, known).verdict
+        for other in train
+        for question in by_text.get(tuple(words(other.stem)), [])
+        if words(question.answers[0]) == words(other.answers[0])
+    ]
+    assert len(twins) > 30
+    assert "similar_but_different" not in twins
+    moral = [[q for q in side if q.subject == "moral_scenarios"] for side in (test, train)]
+    templates = [
+        triage(ask(other.stem, other.answers[0]), question, known).verdict
+        for question in moral[0][::30]
+        for other in moral[1]
+    ]
+    assert templates.count("similar_but_different") >= 0.99 * len(templates)

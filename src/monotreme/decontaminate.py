@@ -36,7 +36,7 @@ from monotreme.records import (
 from monotreme.run import Run
 from monotreme.similar import Precision, Texts, similar_between, similarity_of
 from monotreme.storage import sha256
-from monotreme.triage import CONFIDENCE, triage
+from monotreme.triage import CERTAIN, background, triage
 from monotreme.verbatim import RUN, find_verbatim
 from monotreme.wording import words
 
@@ -168,12 +168,13 @@ def judge(
     A whole stem within a text that is otherwise unlike it (under the threshold) is a copy: what
     else the text says, triage would take for differences.
     """
+    known = background(benchmark)
     matches = []
     with progress("Judging pairs", len(pairs)) as done:
         for (i, j), likeness in pairs.items():
-            judgement = triage(questions[i], benchmark[j])
+            judgement = triage(questions[i], benchmark[j], known)
             if likeness.verbatim == 1 and likeness.similarity <= threshold:
-                judgement = Judgement("duplicate", "contains_text", CONFIDENCE["contains_text"])
+                judgement = Judgement("duplicate", "contains_text", CERTAIN["contains_text"])
             matches.append(Match(questions[i], benchmark[j], likeness, judgement))
             done(1)
     return matches

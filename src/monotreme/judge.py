@@ -12,9 +12,10 @@ from monotreme.encoders import BUILT_IN, find_encoder
 from monotreme.errors import InputError
 from monotreme.recipe import Decontaminate
 from monotreme.records import BenchmarkQuestion, Question
-from monotreme.rows import BadRow, RawRow, read_file
+from monotreme.rows import BadRow, read_file
 from monotreme.similar import Texts, similarity_of
 from monotreme.storage import writing
+from monotreme.triage.pairs import read_pair
 
 THRESHOLD: float = Decontaminate.model_fields["threshold"].default
 
@@ -29,13 +30,16 @@ def judge_file(path: Path, cache: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: the file cannot be read, or a line lacks a column or has another type in it.
     """
-    rows, questions, benchmark = [], [], []
+    rows: list[dict[str, Any]] = []
+    questions: list[Question] = []
+    benchmark: list[BenchmarkQuestion] = []
     for row in read_file(path):
         if isinstance(row, BadRow):
             raise InputError(f"{row.where} {row.problem}", "Mend the line, or leave it out")
+        question, item = read_pair(row.values, row.where)
         rows.append(row.values)
-        questions.append(_train(row))
-        benchmark.append(_benchmark(row))
+        questions.append(question)
+        benchmark.append(item)
     if not rows:
         raise InputError(f"{path} holds no pair", "Give a line of JSON a pair")
     likeness = alike(questions, benchmark, cache)
@@ -77,44 +81,6 @@ def alike(
         one._replace(verbatim=copies.get((i, place[benchmark[i].stem]), 0.0))
         for i, one in enumerate(best)
     ]
-
-
-def _train(row: RawRow) -> Question:
-    return Question(
-        instruction=_text(row, "train_instruction"),
-        input=_text(row, "train_input", ""),
-        output=_text(row, "train_output", ""),
-        source="file",
-        license="unknown",
-        llm_written=False,
-    )
-
-
-def _benchmark(row: RawRow) -> BenchmarkQuestion:
-    """The right option is known only where the answer is the text of one."""
-    options = row.values.get("benchmark_choices") or []
-    if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-        raise InputError(f"{row.where} has no list of texts in 'benchmark_choices'", "Mend it")
-    answer = _text(row, "benchmark_answer", "")
-    return BenchmarkQuestion(
-        benchmark="file",
-        split="",
-        subject="",
-        stem=_text(row, "benchmark_question"),
-        options=tuple(options),
-        labels=tuple(int(option == answer) for option in options),
-        answer="" if options else answer,
-    )
-
-
-def _text(row: RawRow, column: str, default: str | None = None) -> str:
-    value = row.values.get(column)
-    if value is None and default is not None:
-        return default
-    if not isinstance(value, str):
-        there = ", ".join(list(row.values)[:20])
-        raise InputError(f"{row.where} has no text in {column!r}", f"Its columns are {there}")
-    return value
 
 
 def write_lines(rows: Sequence[dict[str, Any]], path: Path) -> None:
