@@ -142,5 +142,6 @@ def _room(shape: tuple[int, int], folder: Path) -> np.ndarray:
     if not shape[0]:
         return np.empty(shape, np.float32)
     with storage_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
-        os.posix_fallocate(file.fileno(), 0, 4 * shape[0] * shape[1])  # a full disk shows here
+        if hasattr(os, "posix_fallocate"):  # not on macOS; a full disk shows here, not as a crash
+            os.posix_fallocate(file.fileno(), 0, 4 * shape[0] * shape[1])
         return np.memmap(file, np.float32, "r+", shape=shape)
