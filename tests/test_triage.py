@@ -45,6 +45,7 @@ GENERIC = "Which of these is true?"
         (RIDE.replace("3", "5"), "The answer is 9.", RIDE, (), "7", "similar_but_different", "numbers_differ"),
         (RIDE.replace("3", "three"), "", RIDE, (), "7", "duplicate", "near_text"),
         (GENERIC, "Iron rusts.", GENERIC, ("Ice sinks", "Gold burns"), "", "similar_but_different", "other_options"),
+        ("How many positive integers have three digits?", "We subtract 99 from 999 and so there are 900 of those that have 3 digits.", "How many positive integers have three digits?", ("899", "900"), "", "duplicate", "same_text"),
         (GENERIC, "Ice sinks", GENERIC, ("Ice sinks", "Gold burns"), "", "duplicate", "same_text"),
         ("Which planet is not a gas giant?", "Mars", "Which planet is a gas giant?", (), "Jupiter", "similar_but_different", "negation_differs"),
         ("Which is the largest ocean of the Earth?", "Pacific", "Which is the smallest ocean of the Earth?", (), "Arctic", "similar_but_different", "opposite_word"),

@@ -75,15 +75,22 @@ def decide(evidence: Evidence, leak: float) -> Judgement:
 
 
 def _same_text(evidence: Evidence) -> Judgement | None:
+    """The same words; what may tell them apart then is options and answers.
+
+    An answer that is none of the benchmark's options speaks of other options where the stem is
+    stock; under a stem that says something of its own it was rather read wrongly out of a solution.
+    """
     if evidence.train.words != evidence.bench.words:
         return None
     figures = evidence.figures
     if evidence.answers == "equal":
         return Judgement("duplicate", "same_text", CERTAIN["same_text"])
-    unlike = figures["options_differ"] > 0.5
-    if unlike or (evidence.answers == "differ" and evidence.has_options and not evidence.offered):
+    specific = len(evidence.bench.words) >= SPECIFIC_WORDS or bool(evidence.bench.numbers)
+    elsewhere = evidence.answers == "differ" and evidence.has_options and not evidence.offered
+    if figures["options_differ"] > 0.5 or (elsewhere and not specific):
         return Judgement("similar_but_different", "other_options", CERTAIN["other_options"])
-    if evidence.answers == "differ":
+    shown = figures["options_same"] or figures["options_shown"]
+    if evidence.answers == "differ" and (shown or not evidence.has_options or not specific):
         return Judgement("gray_area", "label_conflict", CERTAIN["label_conflict"])
     if figures["stock"] > STOCK and not figures["options_shown"]:
         return Judgement("similar_but_different", "template_only", CERTAIN["template_only"])
