@@ -8,7 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import finish
 
-from monotreme import decontaminate
+from monotreme import decontaminate, verdicts
+from monotreme.decontaminate.finding import similar_pairs, verbatim_pairs
+from monotreme.decontaminate.leaks import share_interval
+from monotreme.decontaminate.views import ALONE, benchmark_views
+from monotreme.encoders import BUILT_IN, find_encoder
 from monotreme.records import BenchmarkQuestion, Question, read_questions
 from monotreme.run import Run
 
@@ -67,7 +71,7 @@ def test_leaks_go_and_look_alikes_stay(make_run, tmp_path):
     assert verdicts[VERBATIM[0]] == ("duplicate", "same_text")
     assert verdicts[EDITED[0]] == ("duplicate", "near_text")
     assert verdicts[REWORDED[0]][0] == "gray_area"
-    assert all(row["similarity"] > 0.8 and row["benchmark_text"] for row in rows)
+    assert all(row["similarity"] > 0.8 and row["benchmark_stem"] for row in rows)
 
 
 def test_the_papers_policy_drops_everything_over_the_threshold(make_run, tmp_path):
@@ -95,15 +99,22 @@ def test_the_table_counts_questions_by_source_and_verdict(make_run, tmp_path):
     run = curated(make_run, tmp_path, rows)
     decontaminate.execute(run)
     leaks = json.loads(run.output("decontaminate", "leaks.json").read_text())
+    mine = {"duplicate": 1, "gray_area": 0, "similar_but_different": 0}
+    other = {"duplicate": 0, "gray_area": 1, "similar_but_different": 1}
     assert leaks["table"] == [
-        {"source": "mine", "benchmark": "bench", "duplicate": 1, "gray_area": 0, "similar_but_different": 0},
-        {"source": "other", "benchmark": "bench", "duplicate": 0, "gray_area": 1, "similar_but_different": 1},
-    ]  # fmt: skip
+        {"source": "mine", "benchmark": "bench", **mine, "proposed": mine},
+        {"source": "other", "benchmark": "bench", **other, "proposed": other},
+    ]
     assert leaks["dropped_by_source"] == {"mine": 1, "other": 1}
     assert leaks["benchmarks"] == [
         {"id": "bench", "split": "test", "license": "unknown", "num_questions": 3}
     ]
     assert len(leaks["leaked_benchmark_ids"]["bench"]) == 2
+    assert [(row["source"], row["leaked"], row["read"]) for row in leaks["rates"]] == [
+        ("mine", 1, 2),
+        ("other", 1, 2),
+    ]
+    assert all(row["interval"][0] < 0.5 < row["interval"][1] for row in leaks["rates"])
     counts = run.record("decontaminate")["counts"]
     assert counts["by_reason"] == {"duplicate": 1, "gray_area": 1}
 
@@ -147,7 +158,7 @@ def test_a_short_stem_inside_a_text_counts_only_with_its_options():
     )
     alone = question((f"{NOISE}Which statement is always true? {NOISE}", "None."))
     both = question((f"{NOISE}Which statement is always true? Ice sinks. Ice floats.", "B"))
-    assert decontaminate.verbatim_pairs([alone, both], [item]) == {(1, 0): 1.0}
+    assert verbatim_pairs([alone, both], [item]) == {(1, 0): 1.0}
 
 
 def test_another_encoder_makes_the_stage_stale(make_run, tmp_path):
@@ -156,3 +167,109 @@ def test_another_encoder_makes_the_stage_stale(make_run, tmp_path):
     inputs = decontaminate.inputs(run)
     assert run.is_current("decontaminate", inputs)
     assert not run.is_current("decontaminate", {**inputs, "encoder": "another"})
+
+
+# ── views ───────────────────────────────────────────────────────────────────────────────────────
+
+PASSAGE = (
+    "The harbour of the old town was dug by hand in the dry summer of the year the mill burned. "
+    "Carts took the stone to the hill, where masons from the valley built a wall of it, and for two "
+    "winters nobody was allowed to carry anything else over the narrow bridge by the church."
+)
+ASK = "Which material did the masons from the valley use to build the long wall?"
+HISTORY = BenchmarkQuestion(
+    "bench", "test", "", f"{PASSAGE}\n{ASK}", ("stone", "brick", "timber", "clay"), (1, 0, 0, 0)
+)
+LEAKED_AS = {
+    "without the passage": Question(ASK, "", "stone", "mine", "CC0-1.0", False),
+    "with options only": Question(f"{ASK}\nA. stone\nB. brick\nC. timber\nD. clay", "", "A", "mine", "CC0-1.0", False),
+    "under another passage": Question(f"{NOISE * 5}\n{ASK}", "", "stone", "mine", "CC0-1.0", False),
+    "as instruction to an input": Question(ASK, NOISE * 5, "stone", "mine", "CC0-1.0", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", LEAKED_AS)
+def test_a_question_is_found_without_its_passage_and_beside_other_text(way, tmp_path):
+    encoder = find_encoder(BUILT_IN, Path(), str)
+    found, _ = similar_pairs([LEAKED_AS[way]], [HISTORY], encoder, 0.8, tmp_path)
+    assert found[0, 0].similarity > 0.95
+
+
+def test_what_several_benchmark_questions_ask_is_no_view_of_its_own():
+    """ "Which of these weakens the argument?" under two passages is nobody's question."""
+    other = BenchmarkQuestion("bench", "test", "", f"{NOISE * 5}\n{ASK}", ("gold", "tin"), (1, 0))
+    assert ALONE in {view.name for view in benchmark_views([HISTORY])}
+    assert ALONE not in {view.name for view in benchmark_views([HISTORY, other])}
+
+
+# ── between splits ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_leaks_between_the_splits_of_a_benchmark_are_reported(make_run, tmp_path):
+    folder = tmp_path / "bench"
+    folder.mkdir()
+    benchmarks = [{"id": "bench", "path": str(folder)}]
+    run = curated(make_run, tmp_path, [question(CLEAN)], benchmarks=benchmarks)
+    lines = (tmp_path / "bench.jsonl").rename(folder / "test.jsonl").read_text().splitlines()
+    (folder / "train.jsonl").write_text(lines[1])
+    (folder / "validation.jsonl").write_text(lines[0].replace("3 miles", "30 miles"))
+    decontaminate.execute(run)
+    train, validation = json.loads(run.output("decontaminate", "leaks.json").read_text())[
+        "between_splits"
+    ]
+    assert (train["other_split"], train["duplicate"], len(train["duplicate_ids"])) == (
+        "train",
+        1,
+        1,
+    )
+    assert (validation["duplicate"], validation["similar_but_different"]) == (0, 1)
+    assert kept(run) == {CLEAN[0]}
+    rows = pq.read_table(run.output("decontaminate", "splits.parquet")).to_pylist()
+    assert [row["source"] for row in rows] == ["train", "validation"]
+
+
+# ── people ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def say(run: Run, verdict: Any, reviewer: str = "one") -> None:
+    """A verdict on each pair of the run."""
+    rows = pq.read_table(run.output("decontaminate", "pairs.parquet")).to_pylist()
+    lines = [
+        verdicts.Line(row["id"], row["benchmark_id"], verdict, reviewer, "2026-01-01T00:00:00Z")
+        for row in rows
+    ]
+    verdicts.append(run.folder / verdicts.FILE, lines)
+
+
+def test_what_people_said_goes_before_triage_and_holds_in_every_rerun(make_run, tmp_path):
+    run = curated(make_run, tmp_path, [question(row) for row in (VERBATIM, LOOK_ALIKE, CLEAN)])
+    decontaminate.execute(run)
+    before = decontaminate.inputs(run)
+    say(run, "similar_but_different")
+    assert not run.is_current("decontaminate", decontaminate.inputs(run))
+    decontaminate.execute(run)
+    assert kept(run) == {VERBATIM[0], LOOK_ALIKE[0], CLEAN[0]}
+    leaks = json.loads(run.output("decontaminate", "leaks.json").read_text())
+    (row,) = leaks["table"]
+    assert (row["duplicate"], row["proposed"]["duplicate"]) == (0, 1)
+    assert leaks["review"] == {"pairs": 2, "judged": 2, "changed": 1, "reviewers": ["one"]}
+    say(run, None)
+    assert decontaminate.inputs(run) == before
+
+
+def test_of_two_reviewers_the_graver_verdict_holds(make_run, tmp_path):
+    run = curated(make_run, tmp_path, [question(row) for row in (LOOK_ALIKE, CLEAN)])
+    decontaminate.execute(run)
+    say(run, "similar_but_different", "one")
+    say(run, "gray_area", "two")
+    decontaminate.execute(run)
+    assert kept(run) == {CLEAN[0]}
+    (row,) = pq.read_table(run.output("decontaminate", "leaked.parquet")).to_pylist()
+    assert (row["verdict"], row["proposed"]) == ("gray_area", "similar_but_different")
+    assert row["reviewers"] == ["one", "two"]
+
+
+def test_the_interval_of_a_share_is_wilsons():
+    """Figures from the formula by hand: (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)."""
+    assert share_interval(2, 10) == pytest.approx((0.0567, 0.5098), abs=1e-4)
+    assert share_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)

@@ -4,7 +4,8 @@ import json
 import random
 from pathlib import Path
 
-from monotreme.decontaminate import judge, similar_pairs
+from monotreme.decontaminate.finding import similar_pairs
+from monotreme.decontaminate.judging import judge
 from monotreme.encoders import BUILT_IN, find_encoder
 from monotreme.records import BenchmarkQuestion
 from monotreme.self_test import CONTROL, KINDS, Found, copies, self_test
@@ -86,7 +87,7 @@ def test_what_lies_around_a_copy_changes_nothing(tmp_path: Path):
         pairs, _ = similar_pairs(questions, [ITEM, FREE], encoder, 0.8, tmp_path)
         found: dict[str, list[tuple[str, str]]] = {}
         for match in judge(questions, [ITEM, FREE], pairs, 0.8):
-            reason = (match.judgement.verdict, match.judgement.reason)
+            reason = (match.verdict, match.proposed.reason)
             found.setdefault(match.question.instruction, []).append(reason)
         return found
 

@@ -236,6 +236,15 @@ def read_benchmark(
     return questions
 
 
+def other_splits(benchmark: Benchmark, path: Path | None) -> list[str]:
+    """The splits beside the scored one: a local folder's, or on the Hub that of the worked examples."""
+    if path is None:
+        found = {benchmark.shots_split} - {""}
+    else:
+        found = {file.stem for file in path.glob("*") if file.suffix in ENDINGS}
+    return sorted(found - {benchmark.split})
+
+
 def _question(benchmark: Benchmark, split: str, row: RawRow | BadRow) -> BenchmarkQuestion:
     if isinstance(row, BadRow):
         raise _bad_row(benchmark, row)

@@ -2,18 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from monotreme.decontaminate import Likeness, judge, verbatim_pairs, views
+from monotreme.decontaminate.finding import Found, likeness_of, verbatim_pairs
+from monotreme.decontaminate.judging import judge
 from monotreme.encoders import BUILT_IN, find_encoder
 from monotreme.errors import InputError
 from monotreme.recipe import Decontaminate
 from monotreme.records import BenchmarkQuestion, Question
 from monotreme.rows import BadRow, read_file
-from monotreme.similar import Texts, similarity_of
 from monotreme.storage import writing
 from monotreme.triage.pairs import read_pair
 
@@ -42,17 +41,12 @@ def judge_file(path: Path, cache: Path) -> list[dict[str, Any]]:
         benchmark.append(item)
     if not rows:
         raise InputError(f"{path} holds no pair", "Give a line of JSON a pair")
-    likeness = alike(questions, benchmark, cache)
-    matches = judge(
-        questions, benchmark, {(i, i): one for i, one in enumerate(likeness)}, THRESHOLD
-    )
+    matches = judge(questions, benchmark, alike(questions, benchmark, cache), THRESHOLD)
     return [
         {
             **{key: value for key, value in row.items() if key != "label"},
             "similarity": match.likeness.similarity,
-            "verdict": match.judgement.verdict,
-            "reason": match.judgement.reason,
-            "confidence": match.judgement.confidence,
+            **asdict(match.proposed),
         }
         for row, match in zip(rows, matches, strict=True)
     ]
@@ -60,27 +54,20 @@ def judge_file(path: Path, cache: Path) -> list[dict[str, Any]]:
 
 def alike(
     questions: Sequence[Question], benchmark: Sequence[BenchmarkQuestion], cache: Path
-) -> list[Likeness]:
-    """How alike question i and benchmark question i are."""
+) -> Found:
+    """(i, i) → how alike question i and benchmark question i are."""
     encoder = find_encoder(BUILT_IN, Path(), str)
-    shown = [(row, *view) for row, item in enumerate(benchmark) for view in views(item).items()]
-    ours = Texts([question.text for question in questions], encoder, cache)
-    theirs = Texts([text for _, _, text in shown], encoder, cache)
-    owner = np.array([row for row, _, _ in shown])
-    cosines = similarity_of(ours, theirs, owner, np.arange(len(shown)))
-    best = [Likeness(-1.0, "")] * len(questions)
-    for (row, view, _), cosine in zip(shown, cosines.tolist(), strict=True):
-        best[row] = max(best[row], Likeness(cosine, view))
+    pairs = [(i, i) for i in range(len(questions))]
     # Equal stems are one stem here: a file may hold many variants of a question, and what many
     # stems share would count as a template.
     stems = list(dict.fromkeys(item.stem for item in benchmark))
     first = {item.stem: item for item in benchmark}
     copies = verbatim_pairs(questions, [first[stem] for stem in stems])
     place = {stem: number for number, stem in enumerate(stems)}
-    return [
-        one._replace(verbatim=copies.get((i, place[benchmark[i].stem]), 0.0))
-        for i, one in enumerate(best)
-    ]
+    return {
+        (i, i): one._replace(verbatim=copies.get((i, place[benchmark[i].stem]), 0.0))
+        for (i, _), one in likeness_of(pairs, questions, benchmark, encoder, cache).items()
+    }
 
 
 def write_lines(rows: Sequence[dict[str, Any]], path: Path) -> None:

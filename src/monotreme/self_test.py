@@ -10,20 +10,22 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from math import sqrt
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from monotreme.benchmarks import benchmark_of, read_benchmark
-from monotreme.decontaminate import judge, similar_pairs
+from monotreme.decontaminate import read_scored
+from monotreme.decontaminate.finding import similar_pairs
+from monotreme.decontaminate.judging import judge
+from monotreme.decontaminate.leaks import share_interval
 from monotreme.encoders import find_encoder
 from monotreme.errors import InputError
 from monotreme.records import BenchmarkQuestion, Question
 from monotreme.run import Run
 from monotreme.storage import writing
+from monotreme.triage.sides import question_alone
 
 NUM_EACH = 100  # copies of a kind and benchmark: an error of at most 10 points at 95 %
 CONTROL = "number_changed"  # the one kind that is no leak
@@ -61,11 +63,7 @@ class Found(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the share caught (E. B. Wilson, JASA 1927)."""
-        z, n, p = 1.96, self.planted, self.caught / self.planted
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, centre - half), min(1.0, centre + half)
+        return share_interval(self.caught, self.planted)
 
 
 # ── the copies: each function gives the text, or nothing where the kind makes no sense ──────────
@@ -83,7 +81,8 @@ def option_stripped(item: BenchmarkQuestion, _: random.Random) -> str | None:
 
 def passage_dropped(item: BenchmarkQuestion, _: random.Random) -> str | None:
     """Stem and options without the passage that they are about."""
-    return "\n".join((item.stem, *item.options)) if item.passage else None
+    alone = item.stem if item.passage else question_alone(item.stem)
+    return "\n".join((alone, *item.options)) if alone else None
 
 
 def reworded(item: BenchmarkQuestion, rng: random.Random) -> str | None:
@@ -156,11 +155,7 @@ def self_test(run: Run, num_each: int = NUM_EACH) -> list[Found]:
         InputError: a benchmark cannot be read.
     """
     table = run.recipe.decontaminate
-    items: dict[str, list[BenchmarkQuestion]] = {}
-    for ref in table.benchmarks:
-        benchmark = benchmark_of(ref)
-        path, revision = run.dataset(ref.path, benchmark.name, ref.revision)
-        items[ref.id] = list(read_benchmark(benchmark, benchmark.split, path, revision))
+    items = {ref.id: read_scored(run, ref).items for ref in table.benchmarks}
     planted = [
         copy for found in items.values() for copy in copies(found, run.recipe.seed, num_each)
     ]
@@ -173,7 +168,7 @@ def self_test(run: Run, num_each: int = NUM_EACH) -> list[Found]:
     caught = {
         match.question
         for match in judge(questions, every, pairs, table.threshold)
-        if match.judgement.verdict in table.drop
+        if match.verdict in table.drop
     }
     found = _tally(planted, caught)
     with writing(run.folder / "self_test.json") as path:

@@ -154,8 +154,9 @@ def _which(row: dict[str, Any], state: str) -> str:
 
 
 def _because(row: dict[str, Any]) -> str:
-    if "benchmark_text" in row:
-        return f"{_cell(row['benchmark_text'])}\n→ {_cell(row['benchmark_answer'])}"
+    if "benchmark_stem" in row:
+        asked = " ".join((row["benchmark_stem"], *row["benchmark_options"]))
+        return f"{_cell(asked)}\n→ {_cell(' | '.join(row['benchmark_answers']))}"
     if row["twin_instruction"] is None:
         return _cell(row["detail"])
     twin = {key: row[f"twin_{key}"] for key in _TWIN}

@@ -17,6 +17,8 @@ from monotreme.wording import final_answer, normalize, numbers_of, words_of
 
 CACHED = 4096  # sides that are kept: a question stands in many pairs
 LONGEST_TAIL = 12  # words after the options: "Think step by step and answer by letter."
+LEAD = 40  # words before the last sentence from which they are a passage that it asks about
+LEAST_QUESTION = 8  # words of a question that can be told from others without its passage
 LONGEST_TEXT = 100_000  # characters; in a longer text verbatim.py still finds whole copies
 
 _LABEL = re.compile(
@@ -132,16 +134,29 @@ def training_side(question: Question) -> Side:
 
 @lru_cache(maxsize=CACHED)
 def benchmark_side(question: BenchmarkQuestion) -> Side:
-    """Views: the stem, with its options, with its passage."""
+    """Views: the stem, with its options, with its passage, without the passage that it holds."""
     views = [question.stem]
     if question.options:
         views.append("\n".join((question.stem, *question.options)))
     if question.passage:
         views.append(f"{question.passage}\n{question.stem}")
+    alone = question_alone(question.stem)
+    if len(alone.split()) >= LEAST_QUESTION:
+        views.append(alone)
     answers = question.answers
     if not question.options:
         answers = tuple(final_answer(answer) or answer for answer in answers)
     return Side(tuple(read_text(view) for view in views), question.options, answers)
+
+
+def question_alone(text: str) -> str:
+    """What a text asks at its end, without the passage before it; "" where it holds no passage.
+
+    That is its last line, else its last sentence, after at least `LEAD` words.
+    """
+    text = text.strip()
+    cut = max(text.rfind("\n"), *(match.end() - 1 for match in _SENTENCE.finditer(text)), -1)
+    return text[cut + 1 :].strip() if len(text[: cut + 1].split()) >= LEAD else ""
 
 
 def split_answer(text: str) -> tuple[str, str | None]:

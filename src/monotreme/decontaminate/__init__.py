@@ -1,0 +1,160 @@
+"""Stage 2: questions × benchmarks → every pair over the threshold, its verdict, what is dropped.
+
+All pairs are looked at, never only the most similar one (finding.py, views.py). Triage proposes a
+verdict (judging.py), people's verdicts go before it (verdicts.jsonl of the run). Leaves
+questions.parquet (clean), leaked.parquet (dropped, with evidence), pairs.parquet (every pair),
+splits.parquet (the same between the splits of a benchmark) and leaks.json (the figures, leaks.py).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from monotreme import verdicts
+from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
+from monotreme.decontaminate.finding import similar_pairs
+from monotreme.decontaminate.judging import EVIDENCE, Match, gravest, judge
+from monotreme.decontaminate.leaks import leak_table, leaked_ids, rates, review
+from monotreme.decontaminate.splits import split_matches, split_row
+from monotreme.encoders import Encoder, encoder_identity, find_encoder
+from monotreme.errors import InputError
+from monotreme.recipe import BenchmarkRef
+from monotreme.records import (
+    QUESTION_SCHEMA,
+    BenchmarkQuestion,
+    Counts,
+    Question,
+    digest,
+    question_row,
+    question_table,
+    read_questions,
+)
+from monotreme.run import Run
+from monotreme.storage import sha256
+
+PAIR_SCHEMA = pa.schema([("id", pa.string()), ("source", pa.string()), *EVIDENCE])
+LEAKED_SCHEMA = pa.schema([*QUESTION_SCHEMA, *(pa.field(*column) for column in EVIDENCE)])
+
+
+class Scored(NamedTuple):
+    """A benchmark with the questions of its scored split."""
+
+    benchmark: Benchmark
+    ref: BenchmarkRef
+    items: list[BenchmarkQuestion]
+
+
+def inputs(run: Run) -> dict[str, str]:
+    """Digests of the curated questions, of each benchmark and of people's verdicts; the encoder."""
+    digests = {
+        "curate/questions.parquet": sha256(run.output("curate", "questions.parquet")),
+        "encoder": encoder_identity(*run.encoder()),
+    }
+    for ref in run.recipe.decontaminate.benchmarks:
+        name = benchmark_of(ref).name
+        digests[f"benchmarks/{ref.id}"] = run.dataset_digest(ref.path, name, ref.revision)
+    settled = verdicts.settle(verdicts.read(run.folder / verdicts.FILE))
+    if settled:
+        digests[verdicts.FILE] = digest(json.dumps(sorted(settled.items())))
+    return digests
+
+
+def read_scored(run: Run, ref: BenchmarkRef) -> Scored:
+    """A benchmark of the recipe.
+
+    Raises:
+        InputError, RemoteError: it cannot be read.
+    """
+    benchmark = benchmark_of(ref)
+    path, revision = run.dataset(ref.path, benchmark.name, ref.revision)
+    return Scored(benchmark, ref, read_benchmark(benchmark, benchmark.split, path, revision))
+
+
+def execute(run: Run) -> None:
+    """Check every question against every benchmark, and drop by the recipe's policy.
+
+    Raises:
+        InputError: a benchmark cannot be read, or nothing is left.
+    """
+    table = run.recipe.decontaminate
+    with run.stage("decontaminate", inputs(run)) as work:
+        questions = read_questions(run.output("curate", "questions.parquet"))
+        scored = [read_scored(run, ref) for ref in table.benchmarks]
+        items = [item for one in scored for item in one.items]
+        encoder, cache = find_encoder(*run.encoder()), run.cache("embeddings")
+        pairs, precision = similar_pairs(questions, items, encoder, table.threshold, cache)
+        settled = verdicts.settle(verdicts.read(run.folder / verdicts.FILE))
+        matches = judge(questions, items, pairs, table.threshold, settled)
+        leaked, kept = _drop(questions, matches, table.drop)
+        splits = [found for one in scored for found in _between_splits(run, one, encoder)]
+        work.table("questions.parquet", question_table(kept))
+        rows = [{**question_row(m.question), **m.evidence} for m in leaked]
+        work.table("leaked.parquet", pa.Table.from_pylist(rows, LEAKED_SCHEMA))
+        work.table("pairs.parquet", _pair_table(matches))
+        work.table("splits.parquet", _pair_table([m for *_, found in splits for m in found]))
+        work.counts = Counts.tally(
+            (q.source for q in kept), ((m.question.source, m.verdict) for m in leaked)
+        )
+        summary = _summary(run, scored, matches, leaked, work.counts)
+        summary["between_splits"] = [split_row(*found) for found in splits]
+        work.json("leaks.json", summary)
+        work.facts = {
+            "pairs": len(matches),
+            "benchmark_questions": len(items),
+            "similarity": asdict(precision),
+        }
+
+
+def _drop(
+    questions: Sequence[Question], matches: Sequence[Match], drop: Sequence[str]
+) -> tuple[list[Match], list[Question]]:
+    """The gravest match of each question that goes, and the questions that stay."""
+    leaked = [m for _, m in sorted(gravest(matches).items()) if m.verdict in drop]
+    gone = {match.question.id for match in leaked}
+    kept = [question for question in questions if question.id not in gone]
+    if not kept:
+        raise InputError(
+            "decontaminate: no question is left", "Drop fewer verdicts, or check the benchmarks"
+        )
+    return leaked, kept
+
+
+def _between_splits(
+    run: Run, one: Scored, encoder: Encoder
+) -> list[tuple[Benchmark, str, list[Match]]]:
+    where = run.dataset(one.ref.path, one.benchmark.name, one.ref.revision)
+    threshold, cache = run.recipe.decontaminate.threshold, run.cache("embeddings")
+    found = split_matches(one.benchmark, one.items, where, encoder, threshold, cache)
+    return [(one.benchmark, split, matches) for split, matches in found]
+
+
+def _pair_table(matches: Sequence[Match]) -> pa.Table:
+    rows = [{"id": m.question.id, "source": m.question.source, **m.evidence} for m in matches]
+    return pa.Table.from_pylist(rows, PAIR_SCHEMA)
+
+
+def _summary(
+    run: Run, scored: Sequence[Scored], matches: list[Match], leaked: list[Match], counts: Counts
+) -> dict[str, Any]:
+    table = run.recipe.decontaminate
+    sources = [ref.id for ref in run.recipe.curate.sources]
+    gone = Counter(match.question.source for match in leaked)
+    read = {source: num["read"] for source, num in counts.by_source.items()}
+    return {
+        "threshold": table.threshold,
+        "drop": list(table.drop),
+        "encoder": run.recipe.curate.encoder,
+        "benchmarks": [
+            {"id": b.id, "split": b.split, "license": b.license, "num_questions": len(items)}
+            for b, _, items in scored
+        ],
+        "table": leak_table(matches, sources),
+        "dropped_by_source": {source: gone[source] for source in sources},
+        "rates": rates(read, gone, sources),
+        "review": review(matches),
+        "leaked_benchmark_ids": leaked_ids(matches, table.drop),
+    }

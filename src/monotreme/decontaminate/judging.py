@@ -1,0 +1,104 @@
+"""A pair that may be a leak → triage's verdict on it, and people's where they gave one."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from monotreme.decontaminate.finding import Found, Likeness
+from monotreme.progress import progress
+from monotreme.records import VERDICTS, BenchmarkQuestion, Judgement, Question, Verdict
+from monotreme.triage import CERTAIN, background, triage
+from monotreme.verdicts import Settled
+
+EVIDENCE = (
+    ("verdict", pa.string()), ("proposed", pa.string()), ("reason", pa.string()),
+    ("confidence", pa.float64()), ("reviewers", pa.list_(pa.string())),
+    ("similarity", pa.float64()), ("view", pa.string()), ("question_view", pa.string()),
+    ("verbatim", pa.float64()), ("benchmark", pa.string()), ("benchmark_id", pa.string()),
+    ("benchmark_passage", pa.string()), ("benchmark_stem", pa.string()),
+    ("benchmark_options", pa.list_(pa.string())), ("benchmark_answers", pa.list_(pa.string())),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A pair that was judged: a question, a benchmark question, how alike, and the verdict.
+
+    Attributes:
+        proposed: triage's.
+        settled: people's, None where nobody judged it.
+    """
+
+    question: Question
+    benchmark: BenchmarkQuestion
+    likeness: Likeness
+    proposed: Judgement
+    settled: Settled | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.settled.verdict if self.settled else self.proposed.verdict
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """A row of `EVIDENCE`."""
+        return {
+            **asdict(self.proposed),
+            **self.likeness._asdict(),
+            "verdict": self.verdict,
+            "proposed": self.proposed.verdict,
+            "reviewers": list(self.settled.reviewers) if self.settled else [],
+            "benchmark": self.benchmark.benchmark,
+            "benchmark_id": self.benchmark.id,
+            "benchmark_passage": self.benchmark.passage,
+            "benchmark_stem": self.benchmark.stem,
+            "benchmark_options": list(self.benchmark.options),
+            "benchmark_answers": list(self.benchmark.answers),
+        }
+
+    @property
+    def gravity(self) -> tuple[int, bool, float, float]:
+        """Sorts the gravest first; of equal ones, what people said."""
+        grave = VERDICTS.index(self.verdict)
+        return grave, not self.settled, -self.proposed.confidence, -self.likeness.similarity
+
+
+def judge(
+    questions: Sequence[Question],
+    benchmark: Sequence[BenchmarkQuestion],
+    pairs: Found,
+    threshold: float,
+    settled: Mapping[tuple[str, str], Settled] | None = None,
+) -> list[Match]:
+    """Triage every pair, in the pairs' order.
+
+    A whole stem within a text that is otherwise unlike it (under the threshold) is a copy: what
+    else the text says, triage would take for differences.
+
+    Args:
+        settled: (question id, benchmark question id) → what people said.
+    """
+    known = background(benchmark)
+    ids = {i: questions[i].id for i, _ in pairs}, {j: benchmark[j].id for _, j in pairs}
+    matches = []
+    with progress("Judging pairs", len(pairs)) as done:
+        for (i, j), likeness in pairs.items():
+            proposed = triage(questions[i], benchmark[j], known)
+            if likeness.verbatim == 1 and likeness.similarity <= threshold:
+                proposed = Judgement("duplicate", "contains_text", CERTAIN["contains_text"])
+            said = (settled or {}).get((ids[0][i], ids[1][j]))
+            matches.append(Match(questions[i], benchmark[j], likeness, proposed, said))
+            done(1)
+    return matches
+
+
+def gravest(matches: Iterable[Match]) -> dict[str, Match]:
+    """Question id → its gravest match."""
+    worst: dict[str, Match] = {}
+    for match in matches:
+        id_ = match.question.id
+        if id_ not in worst or match.gravity < worst[id_].gravity:
+            worst[id_] = match
+    return worst

@@ -1,0 +1,88 @@
+"""Judged pairs → the figures that a person and the cards read."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from scipy.stats import binomtest
+
+from monotreme.decontaminate.judging import Match, gravest
+from monotreme.records import VERDICTS, Verdict
+
+
+def leak_table(matches: Iterable[Match], sources: Sequence[str]) -> list[dict[str, Any]]:
+    """Distinct questions by source, benchmark and gravest verdict towards that benchmark.
+
+    Each row has the counts by the verdict that holds, and under `proposed` those by triage's.
+    """
+    cells: dict[tuple[str, str], list[Match]] = defaultdict(list)
+    for match in matches:
+        cells[match.benchmark.benchmark, match.question.source].append(match)
+    benchmarks = sorted({benchmark for benchmark, _ in cells})
+    return [
+        {
+            "source": source,
+            "benchmark": benchmark,
+            **_counts(match.verdict for match in gravest(cells[benchmark, source]).values()),
+            "proposed": _counts(_gravest_proposed(cells[benchmark, source]).values()),
+        }
+        for benchmark in benchmarks
+        for source in sources
+        if (benchmark, source) in cells
+    ]
+
+
+def _counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    found = list(verdicts)
+    return {verdict: found.count(verdict) for verdict in VERDICTS}
+
+
+def _gravest_proposed(matches: Iterable[Match]) -> dict[str, Verdict]:
+    found: dict[str, Verdict] = {}
+    for match in matches:
+        held = found.get(match.question.id, VERDICTS[-1])
+        found[match.question.id] = min(held, match.proposed.verdict, key=VERDICTS.index)
+    return found
+
+
+def rates(
+    read: Mapping[str, int], leaked: Mapping[str, int], sources: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The share of each source that was dropped as a leak, with its 95 % interval."""
+    return [
+        {
+            "source": source,
+            "read": read[source],
+            "leaked": leaked.get(source, 0),
+            "rate": leaked.get(source, 0) / read[source],
+            "interval": share_interval(leaked.get(source, 0), read[source]),
+        }
+        for source in sources
+        if read.get(source)
+    ]
+
+
+def share_interval(count: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share (E. B. Wilson, JASA 1927), as scipy has it."""
+    found = binomtest(count, total).proportion_ci(0.95, method="wilson")
+    return round(float(found.low), 6), round(float(found.high), 6)
+
+
+def leaked_ids(matches: Iterable[Match], drop: Collection[Verdict]) -> dict[str, list[str]]:
+    """Benchmark → ids of its questions of which a leak was found: not of its clean subset."""
+    ids: dict[str, set[str]] = defaultdict(set)
+    for match in matches:
+        if match.verdict in drop:
+            ids[match.benchmark.benchmark].add(match.benchmark.id)
+    return {name: sorted(found) for name, found in sorted(ids.items())}
+
+
+def review(matches: Sequence[Match]) -> dict[str, Any]:
+    """What people did: pairs judged, verdicts of triage's that they changed, and who they are."""
+    judged = [match for match in matches if match.settled]
+    return {
+        "pairs": len(matches),
+        "judged": len(judged),
+        "changed": sum(match.verdict != match.proposed.verdict for match in judged),
+        "reviewers": sorted({name for m in judged if m.settled for name in m.settled.reviewers}),
+    }
