@@ -123,3 +123,41 @@ def make_run(tmp_path: Path, tiny_model: Path) -> Callable[..., Run]:
         return run
 
     return make
+
+
+HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+
+
+@pytest.fixture
+def flagged(make_run: Callable[..., Run], tmp_path: Path) -> Run:
+    """A run whose decontamination has flagged three pairs: a copy, a look-alike, a hostile text."""
+    import json
+
+    from monotreme import decontaminate
+
+    stems = (
+        "How far is it if Tom rides 3 miles to school and 4 miles home?",
+        "Which planet of the solar system is the largest?",
+    )
+    options = (["7", "8", "1", "12"], ["Mars", "Jupiter", "Venus", "Earth"])
+    lines = [
+        {"question": stem, "choices": {"text": texts, "label": list("ABCD")}, "answerKey": key}
+        for stem, texts, key in zip(stems, options, "AB", strict=True)
+    ]
+    (tmp_path / "bench.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    run = make_run(
+        curate={
+            "sources": [{"id": name, "path": "x", "license": "MIT"} for name in ("mine", "web")]
+        },
+        decontaminate={"benchmarks": [{"id": "bench", "path": str(tmp_path / "bench.jsonl")}]},
+    )
+    asked = [
+        Question(stems[0], "", "7", "mine", "MIT", False),
+        Question(stems[0].replace("3", "5"), "", "9", "web", "MIT", False),
+        Question(stems[1], HOSTILE, f"Not Mars. {HOSTILE}", "web", "MIT", True),
+        Question("Why does ice float?", "", "It is light.", "mine", "MIT", False),
+    ]
+    with run.open():
+        finish(run, "curate", asked)
+        decontaminate.execute(run)
+    return run

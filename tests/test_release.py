@@ -50,6 +50,21 @@ LEAKS = {
         }
     ],
     "dropped_by_source": {"sums": 5},
+    "rates": [
+        {"source": "sums", "read": 17, "leaked": 5, "rate": 0.294118, "interval": [0.133, 0.531]}
+    ],
+    "review": {"pairs": 12, "judged": 4, "changed": 1, "reviewers": ["ada"]},
+    "between_splits": [
+        {
+            "benchmark": "arc_challenge",
+            "split": "test",
+            "other_split": "train",
+            "duplicate": 2,
+            "gray_area": 0,
+            "similar_but_different": 0,
+            "duplicate_ids": ["a", "b"],
+        }
+    ],
     "threshold": 0.8,
     "drop": ["duplicate", "gray_area"],
     "encoder": "all-MiniLM-L6-v2",
@@ -189,6 +204,9 @@ def test_the_data_sets_card_tells_its_sources_licences_and_leaks(
     assert matter["size_categories"] == ["n<1K"]
     assert "| sums | 17 | 0 | 5 | 12 | 0 | CC0-1.0 |" in body
     assert "| arc_challenge | test | 1,172 | CC-BY-SA-4.0 |" in body
+    assert "| sums | 17 | 5 | 29.4 % | 13.3 to 53.1 % |" in body
+    assert "People judged 4 of the 12 pairs and changed 1 of the proposed verdicts." in body
+    assert "2 questions of arc_challenge test stand in its split train too." in body
     assert "| duplicate (dropped) | gray_area (dropped) | similar_but_different |" in body
     assert "| sums | arc_challenge | 3 | 2 | 7 |" in body
     assert "What was not checked" in body
@@ -622,3 +640,20 @@ def test_a_hub_that_says_no_is_one_line(tmp_path: Path, finished: Callable[..., 
     assert done.returncode == 1
     assert done.stderr.startswith("RemoteError: dataset someone/sums was refused by the Hub")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_self_test_is_on_the_card_only_where_it_was_of_this_check(
+    finished: Callable[..., Run],
+) -> None:
+    run = finished()
+    record = run.record("decontaminate")
+    found = [{"benchmark": "arc_challenge", "kind": "verbatim", "planted": 100, "caught": 97, "is_leak": True, "interval": [0.915, 0.99]}]  # fmt: skip
+    test = {"settings": record["settings"], "inputs": {}, "versions": record["versions"], "found": found}  # fmt: skip
+    (run.folder / "self_test.json").write_text(json.dumps(test))
+    release.execute(run)
+    assert "| arc_challenge | verbatim | 100 | 97 | 91.5 to 99.0 % |" in card(run, "dataset")[1]
+    other = {**test, "settings": {**record["settings"], "threshold": 0.7}}
+    (run.folder / "self_test.json").write_text(json.dumps(other))
+    assert not run.is_current("release", release.inputs(run))
+    release.execute(run)
+    assert "verbatim" not in card(run, "dataset")[1]

@@ -228,6 +228,47 @@ def decontaminate(
         self_test.print_figures(measured)
 
 
+@app.command(
+    epilog=_examples(
+        "monotreme review runs/pocket",
+        "monotreme review runs/pocket --reviewer ada --port 8899 --no-browser",
+        "monotreme review runs/pocket --export verdicts.csv",
+        "monotreme review runs/pocket --import verdicts.csv",
+    )
+)
+def review(
+    folder: Folder,
+    reviewer: Annotated[
+        str | None, typer.Option(help="Your name beside your verdicts; else your login's.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    export: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Write pairs and verdicts; no page.")
+    ] = None,
+    import_: Annotated[
+        Path | None, typer.Option("--import", metavar="CSV", help="Take verdicts in; no page.")
+    ] = None,
+) -> None:
+    """Judge the pairs that decontaminate found, on a local web page; it then applies the verdicts."""
+    import getpass
+
+    from monotreme.review import exchange, serve
+    from monotreme.run import open_run
+    from monotreme.verdicts import reviewer_name
+
+    found, name = open_run(folder), reviewer_name(reviewer or getpass.getuser())
+    if export is not None:
+        typer.echo(f"wrote {exchange.export_verdicts(found, export):,} pairs to {export}")
+    if import_ is not None:
+        typer.echo(f"took in {exchange.import_verdicts(found, import_, name):,} verdicts")
+    if export is None and import_ is None:
+        typer.echo("Each address opens the page once; Ctrl-C ends.")
+        serve.serve(found, name, port, typer.echo, browser)
+    if export is None:
+        typer.echo(f"monotreme decontaminate {folder} applies the verdicts")
+
+
 _verb(
     "train",
     "Train the LoRA adapter; an interrupted training goes on at its last checkpoint.",

@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from monotreme.decontaminate import read_scored
+from monotreme.decontaminate import against, read_scored
 from monotreme.decontaminate.finding import similar_pairs
 from monotreme.decontaminate.judging import judge
 from monotreme.decontaminate.leaks import share_interval
 from monotreme.encoders import find_encoder
 from monotreme.errors import InputError
 from monotreme.records import BenchmarkQuestion, Question
-from monotreme.run import Run
+from monotreme.run import Run, versions
 from monotreme.storage import writing
 from monotreme.triage.sides import question_alone
 
@@ -171,8 +171,13 @@ def self_test(run: Run, num_each: int = NUM_EACH) -> list[Found]:
         if match.verdict in table.drop
     }
     found = _tally(planted, caught)
+    record = {
+        "settings": run.settings("decontaminate"),
+        "inputs": against(run),
+        "versions": versions(),
+        "found": figures(found),
+    }
     with writing(run.folder / "self_test.json") as path:
-        record = {"seed": run.recipe.seed, "found": figures(found)}
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return found
 

@@ -48,15 +48,19 @@ class Scored(NamedTuple):
     items: list[BenchmarkQuestion]
 
 
-def inputs(run: Run) -> dict[str, str]:
-    """Digests of the curated questions, of each benchmark and of people's verdicts; the encoder."""
-    digests = {
-        "curate/questions.parquet": sha256(run.output("curate", "questions.parquet")),
-        "encoder": encoder_identity(*run.encoder()),
-    }
+def against(run: Run) -> dict[str, str]:
+    """What questions are compared with: digests of encoder and benchmarks."""
+    digests = {"encoder": encoder_identity(*run.encoder())}
     for ref in run.recipe.decontaminate.benchmarks:
         name = benchmark_of(ref).name
         digests[f"benchmarks/{ref.id}"] = run.dataset_digest(ref.path, name, ref.revision)
+    return digests
+
+
+def inputs(run: Run) -> dict[str, str]:
+    """Digests of the curated questions, of what they are compared with and of people's verdicts."""
+    questions = sha256(run.output("curate", "questions.parquet"))
+    digests = {"curate/questions.parquet": questions, **against(run)}
     settled = verdicts.settle(verdicts.read(run.folder / verdicts.FILE))
     if settled:
         digests[verdicts.FILE] = digest(json.dumps(sorted(settled.items())))

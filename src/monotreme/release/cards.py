@@ -35,6 +35,7 @@ class Evidence:
         release: the recipe's `release` table.
         records: record.json by stage.
         leaks: decontaminate/leaks.json.
+        self_test: figures of the planted leaks; empty where that was not measured.
         scores: evaluate/scores.json.
         sources: one row a source, as `source_rows` makes them.
         base: Hub name of the base model, None where it is a local folder.
@@ -47,6 +48,7 @@ class Evidence:
     release: dict[str, Any]
     records: dict[str, dict[str, Any]]
     leaks: dict[str, Any]
+    self_test: list[dict[str, Any]]
     scores: dict[str, Any]
     sources: list[dict[str, Any]]
     base: str | None
@@ -271,6 +273,10 @@ def _interval(delta: Mapping[str, Any]) -> str:
     return f"{delta['low']:+.2f} to {delta['high']:+.2f}"
 
 
+def _percent(shares: Sequence[float]) -> str:
+    return " to ".join(f"{100 * share:.1f}" for share in shares) + " %"
+
+
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=False,  # Markdown, which `cell` escapes
@@ -286,4 +292,5 @@ _ENVIRONMENT.filters |= {
     "signed": _signed,
     "score": _score,
     "interval": _interval,
+    "percent": _percent,
 }
