@@ -14,8 +14,8 @@ from monotreme.recipe import Recipe
 
 DOCS = Path(__file__).parent
 
-ORDER = ["Curate", "SourceRef", "Decontaminate", "BenchmarkRef", "Train", "ModelRef", "Merge"]
-ORDER += ["IntoRef", "Evaluate", "Release"]
+ORDER = ["Curate", "SourceRef", "Decontaminate", "BenchmarkRef", "Judge", "Train", "ModelRef"]
+ORDER += ["Merge", "IntoRef", "Evaluate", "Release"]
 
 RECIPE_HEAD = """# The recipe
 
@@ -62,6 +62,7 @@ def _title(name: str) -> str:
     lists = {
         "SourceRef": "An entry of curate.sources",
         "BenchmarkRef": "An entry of decontaminate.benchmarks and evaluate.benchmarks",
+        "Judge": "decontaminate.judge",
         "ModelRef": "train.base",
         "IntoRef": "An entry of merge.into",
     }

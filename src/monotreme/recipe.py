@@ -135,6 +135,20 @@ class Curate(Table):
     )
 
 
+class Judge(Table):
+    """A language model asked about the pairs that the steps of triage leave undecided."""
+
+    url: str = Field(
+        description="Of an OpenAI-compatible service: what precedes /chat/completions."
+    )
+    model: str = Field(min_length=1, description="The model's name at that service.")
+    key_env: str = Field(
+        "OPENAI_API_KEY", description="Environment variable with the key; a local service has none."
+    )
+    timeout: float = Field(60, gt=0, le=3600, description="Seconds that a reply may take.")
+    max_pairs: int = Field(1000, ge=1, description="Pairs to ask about, two requests each.")
+
+
 class Decontaminate(Table):
     """Questions × benchmarks: every pair over the threshold, its verdict, what is dropped."""
 
@@ -146,6 +160,9 @@ class Decontaminate(Table):
     )
     drop: list[Verdict] = Field(
         ["duplicate", "gray_area"], description="Verdicts whose questions are dropped (paper: all)."
+    )
+    judge: Judge | None = Field(
+        None, description="Language model for undecided pairs; none: they stay gray_area."
     )
 
 

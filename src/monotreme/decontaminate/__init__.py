@@ -17,11 +17,12 @@ import pyarrow as pa
 from monotreme import verdicts
 from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
 from monotreme.decontaminate.finding import similar_pairs
-from monotreme.decontaminate.judging import EVIDENCE, Match, gravest, judge
+from monotreme.decontaminate.judging import EVIDENCE, Match, ask_about_undecided, gravest, judge
 from monotreme.decontaminate.leaks import leak_table, leaked_ids, rates, review
 from monotreme.decontaminate.splits import split_matches, split_row
 from monotreme.encoders import Encoder, encoder_identity, find_encoder
 from monotreme.errors import InputError
+from monotreme.llm_judge import find_service
 from monotreme.recipe import BenchmarkRef
 from monotreme.records import (
     QUESTION_SCHEMA,
@@ -85,6 +86,7 @@ def execute(run: Run) -> None:
         InputError: a benchmark cannot be read, or nothing is left.
     """
     table = run.recipe.decontaminate
+    service = find_service(table.judge) if table.judge else None
     with run.stage("decontaminate", inputs(run)) as work:
         questions = read_questions(run.output("curate", "questions.parquet"))
         scored = [read_scored(run, ref) for ref in table.benchmarks]
@@ -93,6 +95,9 @@ def execute(run: Run) -> None:
         pairs, precision = similar_pairs(questions, items, encoder, table.threshold, cache)
         settled = verdicts.settle(verdicts.read(run.folder / verdicts.FILE))
         matches = judge(questions, items, pairs, table.threshold, settled)
+        asked: dict[str, Any] | None = None
+        if service:
+            matches, asked = ask_about_undecided(matches, service, run.cache("llm_judge"))
         leaked, kept = _drop(questions, matches, table.drop)
         splits = [found for one in scored for found in _between_splits(run, one, encoder)]
         work.table("questions.parquet", question_table(kept))
@@ -110,6 +115,7 @@ def execute(run: Run) -> None:
             "pairs": len(matches),
             "benchmark_questions": len(items),
             "similarity": asdict(precision),
+            "llm_judge": asked,
         }
 
 

@@ -1,12 +1,15 @@
 """A pair that may be a leak → triage's verdict on it, and people's where they gave one."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from monotreme.decontaminate.finding import Found, Likeness
+from monotreme.llm_judge import Service, ask
 from monotreme.progress import progress
 from monotreme.records import VERDICTS, BenchmarkQuestion, Judgement, Question, Verdict
 from monotreme.triage import CERTAIN, background, triage
@@ -92,6 +95,32 @@ def judge(
             matches.append(Match(questions[i], benchmark[j], likeness, proposed, said))
             done(1)
     return matches
+
+
+def ask_about_undecided(
+    matches: Sequence[Match], service: Service, cache: Path
+) -> tuple[list[Match], dict[str, Any]]:
+    """The language model's word on pairs that neither triage nor people could decide.
+
+    Returns:
+        The matches in their order, and what was asked: numbers for the record.
+
+    Raises:
+        RemoteError: the service refuses to be asked.
+    """
+    open_ = [
+        place
+        for place, match in enumerate(matches)
+        if match.proposed.reason == "undecided" and match.settled is None
+    ]
+    places = open_[: service.max_pairs]
+    said = ask(service, [(matches[p].question, matches[p].benchmark) for p in places], cache)
+    found = list(matches)
+    for place, judgement in zip(places, said, strict=True):
+        found[place] = replace(matches[place], proposed=judgement)
+    reasons = Counter(judgement.reason for judgement in said)
+    asked = {"model": service.model, "undecided": len(open_), "asked": len(said)}
+    return found, asked | dict(sorted(reasons.items()))
 
 
 def gravest(matches: Iterable[Match]) -> dict[str, Match]:
