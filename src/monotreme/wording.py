@@ -5,6 +5,8 @@ import unicodedata
 from collections import Counter
 from fractions import Fraction
 
+from monotreme.algebra import same_value
+
 _LATEX: list[tuple[str, str]] = [  # (pattern, replacement), in this order
     (r"\\\\(?=\S)", r"\\"),  # a backslash escaped once too often
     (r"\\[dt]frac", r"\\frac"),
@@ -211,14 +213,14 @@ def last_boxed(text: str) -> str | None:
 
 
 def same_answer(first: str, second: str) -> bool:
-    """Whether two answers are the same number, or the same text but for case, spaces and LaTeX.
+    """Whether two answers are the same number, formula, or text but for case, spaces and LaTeX.
 
     A rounded number is the same as the exact one: 4.33 and 13/3. A unit may be left out.
     """
     one, other = _as_number(first), _as_number(second)
     if one is not None and other is not None:
         return any(_same_number(one, value) for value in _readings(other, first, second))
-    return _bare(first) == _bare(second)
+    return _bare(first) == _bare(second) or same_value(normalize(first), normalize(second))
 
 
 def _readings(value: Fraction, first: str, second: str) -> tuple[Fraction, ...]:
