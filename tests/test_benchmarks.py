@@ -63,6 +63,46 @@ def test_a_benchmark_of_ones_own_is_in_arc_s_layout(tmp_path: Path) -> None:
         benchmark_of(BenchmarkRef(id="hellaswg"))
 
 
+def test_a_benchmark_of_any_layout_says_which_columns_are_what(tmp_path: Path) -> None:
+    columns = {"stem": "q", "options": "o", "answer": "a", "passage": "p"}
+    own = benchmark_of(BenchmarkRef(id="own", path="x", columns=columns, license="MIT"))
+    row = {"q": "A metal?", "o": ["glass", "iron"], "p": "About things."}
+    answers = (1, "B", "iron", ["iron"], [1])
+    path = jsonl(tmp_path / "rows.jsonl", *({**row, "a": answer} for answer in answers))
+    questions = read_benchmark(own, "test", path, None)
+    assert len({question.id for question in questions}) == 1
+    assert {(q.labels, q.answers, q.passage) for q in questions} == {
+        ((0, 1), ("iron",), "About things.")
+    }
+    assert own.license == "MIT"
+    unknown = jsonl(tmp_path / "unknown.jsonl", {**row, "a": None, "p": None})
+    assert read_benchmark(own, "test", unknown, None)[0].labels == (0, 0)
+
+
+def test_a_benchmark_without_options_has_free_answers_and_is_only_checked(tmp_path: Path) -> None:
+    own = benchmark_of(BenchmarkRef(id="own", path="x", columns={"stem": "q", "answer": "a"}))
+    assert own.metric is None
+    path = jsonl(tmp_path / "rows.jsonl", {"q": "2 + 2?", "a": 4}, {"q": "3 + 3?", "a": None})
+    assert [question.answer for question in read_benchmark(own, "test", path, None)] == ["4", ""]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"a": 2}, {"a": "C"}, {"a": -1}, {"a": "gold"}, {"a": 0.5}, {"o": "iron"}, {"o": [1]}, {"q": " "}, {"q": None}]
+)  # fmt: skip
+def test_a_row_that_does_not_fit_the_columns_is_named(tmp_path: Path, changes: Any) -> None:
+    columns = {"stem": "q", "options": "o", "answer": "a"}
+    own = benchmark_of(BenchmarkRef(id="own", path="x", columns=columns))
+    row = {"q": "A metal?", "o": ["glass", "iron"], "a": 1, **changes}
+    with pytest.raises(InputError, match=r"rows\.jsonl"):
+        read_benchmark(own, "test", jsonl(tmp_path / "rows.jsonl", row), None)
+
+
+@pytest.mark.parametrize("columns", [{"options": "o"}, {"stem": "q", "choices": "o"}])
+def test_columns_that_there_cannot_be_are_refused(columns: dict[str, str]) -> None:
+    with pytest.raises(RecipeError, match="columns"):
+        benchmark_of(BenchmarkRef(id="own", path="x", columns=columns))
+
+
 # ── readers ──────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -6,8 +6,9 @@ August 2023); licences are those of the dataset cards.
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -27,6 +28,7 @@ class Item:
     labels: tuple[int, ...] = ()
     answer: str = ""
     subject: str = ""
+    passage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,53 @@ def read_gsm8k(row: Row) -> Item:
     return Item(stem=_value(row, "question", str), answer=_value(row, "answer", str))
 
 
+COLUMNS = ("stem", "options", "answer", "passage", "subject")
+
+
+def read_columns(row: Row, *, columns: Mapping[str, str]) -> Item:
+    """A row of a file of the user's own, whose recipe says which column is what.
+
+    Of options the right ones are given by number from 0, by letter or by text, one or a list of
+    them; without options the answer is a text. An answer may be missing (null or "").
+    """
+    found = {name: _value(row, column, *KINDS[name]) for name, column in columns.items()}
+    stem, options = found["stem"], tuple(found.get("options") or ())
+    answer, passage = found.get("answer"), found.get("passage") or ""
+    subject = found.get("subject") or ""
+    if not stem.strip():
+        raise ValueError(f"has no stem (column {columns['stem']!r} is empty)")
+    if not all(isinstance(option, str) for option in options):
+        raise mistyped(options, columns["options"], "texts")
+    if not options:
+        answer = "" if answer is None else str(answer)
+        return Item(stem, answer=answer, subject=subject, passage=passage)
+    given = answer if isinstance(answer, list) else [] if answer in (None, "") else [answer]
+    right = {_place(options, one) for one in given}
+    labels = tuple(int(number in right) for number in range(len(options)))
+    return Item(stem, options, labels, subject=subject, passage=passage)
+
+
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "stem": (str,),
+    "options": (list, type(None)),
+    "answer": (str, int, list, type(None)),
+    "passage": (str, type(None)),
+    "subject": (str, type(None)),
+}
+
+
+def _place(options: tuple[str, ...], answer: Any) -> int:
+    """The number of the option that an answer names."""
+    if isinstance(answer, str):
+        if answer in options:
+            return options.index(answer)
+        letter = answer.strip().upper()
+        answer = ascii_uppercase.find(letter) if len(letter) == 1 else -1
+    if not isinstance(answer, int) or not 0 <= answer < len(options):
+        raise ValueError(f"has {len(options)} options and an answer that is none of them")
+    return answer
+
+
 _TABLE = (
     Benchmark("arc_challenge", "allenai/ai2_arc", "ARC-Challenge", "test", 25, "train", "acc_norm", "CC-BY-SA-4.0", read_arc),
     Benchmark("arc_easy", "allenai/ai2_arc", "ARC-Easy", "test", 25, "train", "acc_norm", "CC-BY-SA-4.0", read_arc),
@@ -184,13 +233,16 @@ def benchmark_of(ref: BenchmarkRef) -> Benchmark:
     A Hub `name` of the recipe's is read in its default configuration.
 
     Raises:
-        RecipeError: an unknown id with neither path nor name.
+        RecipeError: an unknown id with neither path nor name, or columns that it cannot have.
     """
     benchmark = BENCHMARKS.get(ref.id) or _own(ref)
+    if ref.columns:
+        benchmark = _with_columns(benchmark, ref)
     if ref.name:
         benchmark = replace(benchmark, name=ref.name, config=None)
     return replace(
         benchmark,
+        license=ref.license or benchmark.license,
         revision=ref.revision or benchmark.revision,
         split=ref.split or benchmark.split,
         shots=benchmark.shots if ref.shots is None else ref.shots,
@@ -208,6 +260,19 @@ def _own(ref: BenchmarkRef) -> Benchmark:
     return Benchmark(
         ref.id, ref.name or "", None, "test", 0, "train", "acc_norm", "unknown", read_arc
     )
+
+
+def _with_columns(benchmark: Benchmark, ref: BenchmarkRef) -> Benchmark:
+    """Read by columns; what has no options is not scored."""
+    unknown = sorted(set(ref.columns) - set(COLUMNS))
+    if unknown or "stem" not in ref.columns:
+        problem = f"names {unknown[0]!r}" if unknown else "has no stem"
+        raise RecipeError(
+            f"benchmark {ref.id}: columns {problem}",
+            f"Map stem and any of {', '.join(COLUMNS[1:])}",
+        )
+    metric = benchmark.metric if "options" in ref.columns else None
+    return replace(benchmark, reader=partial(read_columns, columns=ref.columns), metric=metric)
 
 
 def read_benchmark(
@@ -260,6 +325,7 @@ def _question(benchmark: Benchmark, split: str, row: RawRow | BadRow) -> Benchma
         options=item.options,
         labels=item.labels,
         answer=item.answer,
+        passage=item.passage,
     )
 
 

@@ -57,12 +57,17 @@ class SourceRef(Table):
 
 
 class BenchmarkRef(Table):
-    """A benchmark: an id of the built-in table, or a file of your own in ARC's layout."""
+    """A benchmark: an id of the built-in table, or a file of your own, in ARC's layout or any."""
 
     id: str = Field(pattern=NAME, description="Built-in benchmark or a name of yours.")
     path: str | None = Field(None, description="Local file, or folder with a file a split.")
     name: str | None = Field(None, description="Hub dataset to read instead of the table's.")
     revision: str | None = Field(None, description="Hub commit; resolved and recorded if absent.")
+    license: str | None = Field(None, description="SPDX identifier, for a benchmark of yours.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="For a file of yours: stem, options, answer, passage, subject → its column.",
+    )
     split: str | None = Field(None, description="Split whose questions are scored and checked.")
     shots: int | None = Field(None, ge=0, le=100, description="Examples in the prompt.")
     shots_split: str | None = Field(None, description="Split that the examples are drawn from.")
