@@ -1,7 +1,7 @@
 """Train: a LoRA adapter on the base model, from the decontaminated questions (paper, section 3).
 
 encode (texts → tokens) → batches (steps, rows, weights) → loop (updates, log), with attention,
-lora and checkpoint beside it.
+lora, dropout, fused and checkpoint beside it.
 """
 
 import json
@@ -146,7 +146,7 @@ def execute(run: Run) -> None:
         check_vocabulary(encoded, model.get_input_embeddings().num_embeddings, folder)
         log = work.folder / "log.jsonl"
         checkpoints = _checkpoints(run, work.folder, encoded, found["base"])
-        train(model, encoded, kept, _settings(run), checkpoints, log)
+        num_fused = train(model, encoded, kept, _settings(run), checkpoints, log)
         with work.file("adapter") as adapter:
             save_adapter(model, adapter, *_base_name(recipe.base.model, found["base"]))
         work.register("log.jsonl")
@@ -158,5 +158,6 @@ def execute(run: Run) -> None:
         work.facts = {
             **log_facts(lines),
             "mean_length": round(float(encoded.lengths.mean()), 1),
+            "fused_blocks": num_fused,
             "num_trainable_parameters": sum(p.numel() for p in trainable(model).values()),
         }

@@ -29,6 +29,7 @@ class MicroBatch:
         ids: (1, T) token ids.
         position_ids: (1, T) positions, from 0 in each question.
         cu_seq_lens: (Q + 1,) int32, where each question starts, and the end.
+        questions: (Q,) which of the encoded questions they are.
         max_length: tokens of the longest question.
         predicts: (A,) where in the row the model predicts an answer token.
         labels: (A,) the answer token that it should predict there.
@@ -39,6 +40,7 @@ class MicroBatch:
     ids: Tensor
     position_ids: Tensor
     cu_seq_lens: Tensor
+    questions: Indices
     max_length: int
     predicts: Tensor
     labels: Tensor
@@ -127,6 +129,7 @@ def _row(encoded: Encoded, questions: Indices, weights_Q: NDArray[np.float64]) -
         ids=torch.from_numpy(ids)[None],
         position_ids=torch.cat([torch.arange(length) for length in lengths.tolist()])[None],
         cu_seq_lens=torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)),
+        questions=questions,
         max_length=int(lengths.max()),
         predicts=torch.from_numpy(answers_A - 1),
         labels=torch.from_numpy(ids[answers_A]),

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from monotreme.errors import InputError
 from monotreme.progress import progress
-from monotreme.records import Question, digest
+from monotreme.records import Question
 from monotreme.storage import storage_errors
 from monotreme.train.attention import boundaries
 from monotreme.train.batches import (
@@ -35,7 +35,9 @@ from monotreme.train.batches import (
     token_weights,
 )
 from monotreme.train.checkpoint import Checkpoints, notice
+from monotreme.train.dropout import Draws, key_dropout
 from monotreme.train.encode import Encoded
+from monotreme.train.fused import fuse
 from monotreme.train.lora import drop_in_adapter_only, trainable
 
 CLIP = 1.0  # largest norm of a step's gradient: the default of transformers' Trainer
@@ -74,11 +76,6 @@ def learning_rate(step: int, total: int, warmup_steps: int, peak: float) -> floa
     return peak * (1 + math.cos(math.pi * done)) / 2
 
 
-def dropout_seed(seed: int, step: int, row: int) -> int:
-    """Seed of the dropout in a forward pass, so that a resumed training draws the same."""
-    return int(digest("dropout", str(seed), str(step), str(row))[:15], 16)
-
-
 def question_losses(model: nn.Module, row: MicroBatch, autocast: bool) -> Tensor:
     """Each question's share of the step's loss; shape (Q,). Their sum, over rows, is the loss.
 
@@ -107,11 +104,14 @@ def train(
     settings: Settings,
     checkpoints: Checkpoints,
     log: Path,
-) -> None:
+) -> int:
     """Train the adapter in `model` in place, from the newest checkpoint if there is one.
 
     Leaves one JSON line a step in `log`. SIGTERM and Ctrl-C end the step under way, save a
     checkpoint and exit; a second one acts at once.
+
+    Returns:
+        How many of the model's blocks go through the fused function (fused.py).
 
     Raises:
         InputError: the loss or its gradient is not a finite number, or the GPU's memory is full.
@@ -120,6 +120,8 @@ def train(
     """
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(parameters.values(), betas=BETAS, eps=EPSILON, weight_decay=0.0)
+    draws = key_dropout(model, settings.seed)
+    num_fused = fuse(model)
     drop_in_adapter_only(model)
     total = num_steps(len(questions), settings.batch_size, settings.epochs)
     with (
@@ -132,7 +134,7 @@ def train(
         done = checkpoints.restore(parameters, optimizer, log)
         advance(done)
         for step in range(done, total):
-            line = _update(model, optimizer, encoded, questions, settings, step, total)
+            line = _update(model, draws, optimizer, encoded, questions, settings, step, total)
             lines.write(json.dumps(line) + "\n")
             lines.flush()
             advance(1)
@@ -144,10 +146,12 @@ def train(
                     f"stopped after step {step + 1} of {total}; the same command goes on from there"
                 )
                 break
+    return num_fused
 
 
 def _update(
     model: Any,
+    draws: Draws,
     optimizer: torch.optim.Optimizer,
     encoded: Encoded,
     questions: Sequence[Question],
@@ -160,10 +164,8 @@ def _update(
     chosen = questions_of_step(len(questions), settings.batch_size, settings.seed, step)
     asked = [questions[i] for i in chosen.tolist()]
     parts = []
-    for number, row in enumerate(
-        micro_batches(encoded, chosen, settings.weighting, settings.row_tokens)
-    ):
-        torch.manual_seed(dropout_seed(settings.seed, step, number))
+    for row in micro_batches(encoded, chosen, settings.weighting, settings.row_tokens):
+        draws.begin(step, row, next(model.parameters()).device)
         parts.append(_add_gradient(model, row, settings.autocast, step))
     shares_Q = torch.cat(parts).tolist()
     _check_finite(step, asked, shares_Q, "the loss")
