@@ -16,8 +16,8 @@ from monotreme.train import attention, fused
 from monotreme.train.batches import micro_batches
 from monotreme.train.dropout import Draws, key_dropout
 from monotreme.train.encode import Encoded, encode, load_tokenizer
-from monotreme.train.loop import question_losses
 from monotreme.train.lora import add_adapter, drop_in_adapter_only, lora_config, trainable
+from monotreme.train.loss import question_losses
 
 MLP = ["gate_proj", "up_proj", "down_proj"]
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -47,7 +47,8 @@ def step(model: Any, draws: Draws, encoded: Encoded, budget: int) -> tuple[Tenso
     losses = []
     for row in micro_batches(encoded, np.arange(9), "question", budget):
         draws.begin(2, row, torch.device("cpu"))
-        losses.append(question_losses(model, row, autocast=False))
+        with question_losses(model) as shares:
+            losses.append(shares(row, False))
     loss = torch.cat(losses).sum()
     return loss, list(torch.autograd.grad(loss, list(trainable(model).values())))
 
@@ -131,7 +132,8 @@ def test_bf16_is_as_near_to_float32_as_pefts_layers(tiny_model: Path, encoded: E
     def loss(autocast: bool) -> float:
         drop_in_adapter_only(model)
         draws.begin(0, row, torch.device("cpu"))
-        return question_losses(model, row, autocast).sum().item()
+        with question_losses(model) as shares:
+            return shares(row, autocast).sum().item()
 
     exact, peft = loss(False), loss(True)
     fused.fuse(model)

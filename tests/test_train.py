@@ -35,6 +35,7 @@ from monotreme.train.lora import (
     save_adapter,
     trainable,
 )
+from monotreme.train.loss import question_losses
 
 MLP = ["gate_proj", "up_proj", "down_proj"]
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -100,7 +101,8 @@ def gradients(model: Any, loss: Tensor) -> dict[str, Tensor]:
 
 def step_loss(model: Any, encoded: Encoded, chosen: Any, weighting: Any, budget: int) -> Tensor:
     rows = batches.micro_batches(encoded, chosen, weighting, budget)
-    return torch.cat([loop.question_losses(model, row, autocast=False) for row in rows]).sum()
+    with question_losses(model) as losses:
+        return torch.cat([losses(row, False) for row in rows]).sum()
 
 
 def mean_losses_alone(model: Any, encoded: Encoded) -> list[Tensor]:

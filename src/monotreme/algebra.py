@@ -7,6 +7,7 @@ hostile formula can cost time or memory, and nothing is ever executed. What is n
 
 import cmath
 import math
+import random
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -14,11 +15,11 @@ from functools import lru_cache
 LONGEST = 200  # characters
 DEEPEST = 40  # brackets within brackets
 TOLERANCE = 1e-9  # relative; of double precision's 1e-16 some is lost on the way
-# Three sets of values for variables: positive, so that √(x²) is x, and nothing round.
+# Three sets of values for variables: positive, so that √(x²) is x, and on no grid, on which sums meet.
+_DRAWN = random.Random(0)
 _POINTS = tuple(
-    {letter: 0.35 + ((7 * n + 13 * turn) % 29) / 13.7 for n, letter in enumerate("abcdfghjklmnopqrstuvwxyz")}
-    for turn in range(3)
-)  # fmt: skip
+    {letter: _DRAWN.uniform(0.35, 2.4) for letter in "abcdfghjklmnopqrstuvwxyz"} for _ in range(3)
+)
 _CONSTANTS: Mapping[str, complex] = {"pi": math.pi, "e": math.e, "i": 1j}
 _FUNCTIONS: Mapping[str, Callable[[complex], complex]] = {
     "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "ln": cmath.log, "log": cmath.log10,
@@ -30,7 +31,8 @@ _TOKEN = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+|[a-z]+|[-+*/^()\[\]{}])")
 _TELLS = re.compile(  # what a formula has and a word has not
     rf"[-+*/^=\\]|\d\s*[a-z]|\b(?:frac|pi|{'|'.join(_FUNCTIONS)})\b"
 )
-_NAMED = re.compile(r"^[a-z](?: ?\([a-z]\))? ?= ?(?=[^=]+$)")
+_NAMED = re.compile(r"^([a-z])(?: ?\([a-z]\))? ?= ?(?=[^=]+$)")
+_RANGE = re.compile(r"\d+(?:\.\d+)? ?- ?\d+(?:\.\d+)?")  # years, scores: 4-6 is not -2
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -43,10 +45,18 @@ def same_value(one: str, other: str) -> bool:
     """
     if max(len(one), len(other)) > LONGEST or not (_TELLS.search(one) or _TELLS.search(other)):
         return False
+    if _RANGE.fullmatch(one) or _RANGE.fullmatch(other) or _names_differ(one, other):
+        return False
     ours, theirs = _parts(_NAMED.sub("", one)), _parts(_NAMED.sub("", other))
     if len(ours) != len(theirs) or (len(ours) > 1 and one[0] + one[-1] != other[0] + other[-1]):
         return False
     return all(_agree(left, right) for left, right in zip(ours, theirs, strict=True))
+
+
+def _names_differ(one: str, other: str) -> bool:
+    """x = 5 is 5 but not y = 5."""
+    ours, theirs = _NAMED.match(one), _NAMED.match(other)
+    return bool(ours and theirs and ours[1] != theirs[1])
 
 
 def _parts(text: str) -> list[str]:
@@ -75,7 +85,7 @@ def _agree(one: str, other: str) -> bool:
 def _close(one: complex, other: complex) -> bool:
     if not (cmath.isfinite(one) and cmath.isfinite(other)):
         raise ValueError("has no finite value here")
-    return cmath.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return cmath.isclose(one, other, rel_tol=TOLERANCE)  # absolute, 10^-19 would be 10^-31
 
 
 def value(formula: str, point: Mapping[str, float]) -> complex:

@@ -29,8 +29,8 @@ _LATEX: list[tuple[str, str]] = [  # (pattern, replacement), in this order
 ]
 _PLAIN: list[tuple[str, str]] = [  # then these, which need no backslash
     (r"\{,\}", ","),
-    (r"\((\w+)\)/\((\w+)\)", r"\1/\2"),
-    (r"([\^_])\{(\w+)\}", r"\1\2"),
+    (r"(?<!\d)\((\w+)\)/\((\d+|[^\W\d_])\)", r"\1/\2"),
+    (r"([\^_])\{(\d+|[^\W\d_])\}", r"\1\2"),
     (r"\$", " "),
 ]
 _LATEX_PATTERNS = [(re.compile(pattern), new) for pattern, new in _LATEX]

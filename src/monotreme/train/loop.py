@@ -19,13 +19,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from monotreme.errors import InputError
 from monotreme.progress import progress
 from monotreme.records import Question
 from monotreme.storage import storage_errors
-from monotreme.train.attention import boundaries
 from monotreme.train.batches import (
     MicroBatch,
     Weighting,
@@ -39,6 +37,7 @@ from monotreme.train.dropout import Draws, key_dropout
 from monotreme.train.encode import Encoded
 from monotreme.train.fused import fuse
 from monotreme.train.lora import drop_in_adapter_only, trainable
+from monotreme.train.loss import Losses, question_losses
 
 CLIP = 1.0  # largest norm of a step's gradient: the default of transformers' Trainer
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # AdamW's, as in the paper's code; weight decay 0
@@ -76,27 +75,6 @@ def learning_rate(step: int, total: int, warmup_steps: int, peak: float) -> floa
     return peak * (1 + math.cos(math.pi * done)) / 2
 
 
-def question_losses(model: nn.Module, row: MicroBatch, autocast: bool) -> Tensor:
-    """Each question's share of the step's loss; shape (Q,). Their sum, over rows, is the loss.
-
-    Only the positions that predict an answer token are taken to the vocabulary.
-    """
-    device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-        logits_AV = model(
-            input_ids=row.ids.to(device),
-            position_ids=row.position_ids.to(device),
-            logits_to_keep=row.predicts.to(device),
-            use_cache=False,
-            **boundaries(row.cu_seq_lens.to(device), row.max_length),
-        ).logits[0]
-    logits_AV = logits_AV.to(torch.promote_types(logits_AV.dtype, torch.float32))
-    losses_A = F.cross_entropy(logits_AV, row.labels.to(device), reduction="none")
-    weighted_A = losses_A * row.weights.to(device, losses_A.dtype)
-    parts = torch.split_with_sizes(weighted_A, row.num_answer_tokens)
-    return torch.stack([part.sum() for part in parts])
-
-
 def train(
     model: Any,
     encoded: Encoded,
@@ -128,13 +106,16 @@ def train(
         storage_errors(log),
         _interruption() as stopping,
         _deterministic(),
+        question_losses(model) as losses,
         log.open("a", encoding="utf-8") as lines,
         progress("train", total) as advance,
     ):
         done = checkpoints.restore(parameters, optimizer, log)
         advance(done)
         for step in range(done, total):
-            line = _update(model, draws, optimizer, encoded, questions, settings, step, total)
+            line = _update(
+                model, losses, draws, optimizer, encoded, questions, settings, step, total
+            )
             lines.write(json.dumps(line) + "\n")
             lines.flush()
             advance(1)
@@ -151,6 +132,7 @@ def train(
 
 def _update(
     model: Any,
+    losses: Losses,
     draws: Draws,
     optimizer: torch.optim.Optimizer,
     encoded: Encoded,
@@ -166,7 +148,7 @@ def _update(
     parts = []
     for row in micro_batches(encoded, chosen, settings.weighting, settings.row_tokens):
         draws.begin(step, row, next(model.parameters()).device)
-        parts.append(_add_gradient(model, row, settings.autocast, step))
+        parts.append(_add_gradient(losses, row, settings.autocast, step))
     shares_Q = torch.cat(parts).tolist()
     _check_finite(step, asked, shares_Q, "the loss")
     norm = nn.utils.clip_grad_norm_(trainable(model).values(), CLIP).item()
@@ -201,10 +183,10 @@ def loss_by_source(
     return found
 
 
-def _add_gradient(model: nn.Module, row: MicroBatch, autocast: bool, step: int) -> Tensor:
-    """Forward and backward of a row; returns its `question_losses`."""
+def _add_gradient(losses: Losses, row: MicroBatch, autocast: bool, step: int) -> Tensor:
+    """Forward and backward of a row; returns the shares of its questions in the loss."""
     try:
-        shares_Q = question_losses(model, row, autocast)
+        shares_Q = losses(row, autocast)
         torch.autograd.backward(shares_Q.sum())
         return shares_Q.detach()
     except torch.OutOfMemoryError:
