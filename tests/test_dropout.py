@@ -22,7 +22,7 @@ def encoded(tiny_model) -> Encoded:
 def tokens(encoded: Encoded, questions: list[int], step: int = 3, seed: int = 0) -> list[Tensor]:
     """The hashes of each question's tokens when these lie in one row."""
     draws = Draws(seed)
-    (row,) = micro_batches(encoded, np.array(questions), "question", 10**6)
+    (row,) = micro_batches(encoded, np.array(questions), np.ones(len(questions)), 10**6)
     draws.begin(step, row, CPU)
     return list(draws.tokens_T.split(np.diff(row.cu_seq_lens.numpy()).tolist()))
 

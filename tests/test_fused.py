@@ -45,7 +45,7 @@ def step(model: Any, draws: Draws, encoded: Encoded, budget: int) -> tuple[Tenso
     """Loss and gradients of a step, cut into rows of so many tokens."""
     drop_in_adapter_only(model)
     losses = []
-    for row in micro_batches(encoded, np.arange(9), "question", budget):
+    for row in micro_batches(encoded, np.arange(9), np.ones(9), budget):
         draws.begin(2, row, torch.device("cpu"))
         with question_losses(model) as shares:
             losses.append(shares(row, False))
@@ -127,7 +127,7 @@ def test_it_keeps_at_most_half_of_what_pefts_layers_keep(tmp_path: Path) -> None
 def test_bf16_is_as_near_to_float32_as_pefts_layers(tiny_model: Path, encoded: Encoded) -> None:
     model, draws = adapted(tiny_model, MLP, 0.05)
     model = model.float()
-    (row,) = micro_batches(encoded, np.arange(4), "question", 10**6)
+    (row,) = micro_batches(encoded, np.arange(4), np.ones(4), 10**6)
 
     def loss(autocast: bool) -> float:
         drop_in_adapter_only(model)

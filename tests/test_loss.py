@@ -23,7 +23,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 @pytest.fixture
 def row(tiny_model: Path) -> MicroBatch:
     encoded, *_ = encode(load_tokenizer(tiny_model, False), sums(5), 512)
-    (found,) = micro_batches(encoded, np.arange(5), "token", 10**6)
+    (found,) = micro_batches(encoded, np.arange(5), np.full(5, 0.01), 10**6)
     return found
 
 

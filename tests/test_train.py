@@ -36,6 +36,7 @@ from monotreme.train.lora import (
     trainable,
 )
 from monotreme.train.loss import question_losses
+from monotreme.train.parallel import Team
 
 MLP = ["gate_proj", "up_proj", "down_proj"]
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -100,7 +101,8 @@ def gradients(model: Any, loss: Tensor) -> dict[str, Tensor]:
 
 
 def step_loss(model: Any, encoded: Encoded, chosen: Any, weighting: Any, budget: int) -> Tensor:
-    rows = batches.micro_batches(encoded, chosen, weighting, budget)
+    weights = batches.token_weights(encoded.num_answer_tokens[chosen], weighting)
+    rows = batches.micro_batches(encoded, chosen, weights, budget)
     with question_losses(model) as losses:
         return torch.cat([losses(row, False) for row in rows]).sum()
 
@@ -151,7 +153,7 @@ def test_the_order_within_a_step_does_not_matter(model64: Any, encoded: Encoded)
 
 
 def test_packed_logits_equal_each_question_alone(model64: Any, encoded: Encoded) -> None:
-    (row,) = batches.micro_batches(encoded, np.arange(9), "token", 100_000)
+    (row,) = batches.micro_batches(encoded, np.arange(9), np.ones(9), 100_000)
     kwargs = attention.boundaries(row.cu_seq_lens, row.max_length)
     packed = model64(row.ids, position_ids=row.position_ids, use_cache=False, **kwargs).logits[0]
     model64.set_attn_implementation("sdpa")
@@ -203,7 +205,7 @@ def test_peft_reads_the_adapter_and_says_what_the_trained_model_says(
     model = fresh_model(tiny_model)
     settings = loop.Settings(1e-2, 0, 3, 1, "question", 512, False, 50, 0)
     nowhere = Checkpoints(tmp_path / "checkpoints", {})
-    loop.train(model, encoded, uneven(9), settings, nowhere, tmp_path / "log.jsonl")
+    loop.train(model, encoded, uneven(9), settings, nowhere, tmp_path / "log.jsonl", Team())
     save_adapter(model, tmp_path / "adapter", "some/base", "0123abc")
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     read = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
@@ -310,7 +312,13 @@ def test_a_full_disk_is_one_line(tiny_model: Path, encoded: Encoded, tmp_path: P
     nowhere = Checkpoints(tmp_path / "checkpoints", {})
     with pytest.raises(StorageError, match="cannot write /dev/full"):
         loop.train(
-            fresh_model(tiny_model), encoded, uneven(9), settings, nowhere, Path("/dev/full")
+            fresh_model(tiny_model),
+            encoded,
+            uneven(9),
+            settings,
+            nowhere,
+            Path("/dev/full"),
+            Team(),
         )
 
 

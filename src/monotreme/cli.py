@@ -39,6 +39,7 @@ Runs = Annotated[Path, typer.Option(help="Where run folders are made.")]
 Force = Annotated[bool, typer.Option("--force", help="Do it again although it is up to date.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Gpus = Annotated[int, typer.Option(min=1, help="Processes that train together, a GPU each.")]
 RUNS = Path("runs")
 
 
@@ -83,11 +84,12 @@ def run(
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
+    gpus: Gpus = 1,
 ) -> None:
     """Do all six stages; what is up to date stays, what was interrupted goes on."""
     from monotreme.recipe import STAGES
 
-    found = _execute(STAGES, where, set_, runs, force, as_json, quiet)
+    found = _execute(STAGES, where, set_, runs, force, as_json, quiet, gpus)
     if not (as_json or quiet):
         _show(found)
 
@@ -269,11 +271,32 @@ def review(
         typer.echo(f"monotreme decontaminate {folder} applies the verdicts")
 
 
-_verb(
-    "train",
-    "Train the LoRA adapter; an interrupted training goes on at its last checkpoint.",
-    "monotreme train recipe.yaml --set train.learning_rate=3e-4",
+@app.command(
+    epilog=_examples(
+        "monotreme train recipe.yaml",
+        "monotreme train runs/pocket --force",
+        "monotreme train recipe.yaml --gpus 8",
+        "monotreme train recipe.yaml --set train.learning_rate=3e-4",
+    )
 )
+def train(
+    where: Where,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    gpus: Gpus = 1,
+) -> None:
+    """Train the LoRA adapter; an interrupted training goes on at its last checkpoint."""
+    if int(os.environ.get("RANK", "0")):  # torchrun started it to help the one of rank 0
+        from monotreme import pipeline
+
+        pipeline.follow(where, runs, set_ or ())
+        return
+    _execute(("train",), where, set_, runs, force, as_json, quiet, gpus)
+
+
 _verb("merge", "Merge the adapter into its base and into other models of the same shape.")
 _verb("evaluate", "Score base, adapter and merges; paired deltas with error bars.")
 
@@ -313,12 +336,15 @@ def _execute(
     force: bool,
     as_json: bool,
     quiet: bool,
+    gpus: int = 1,
 ) -> "Run":
+    from dataclasses import replace
+
     from monotreme import pipeline
     from monotreme.progress import console
 
     console.quiet = quiet
-    found = pipeline.find_run(where, runs, overrides or ())
+    found = replace(pipeline.find_run(where, runs, overrides or ()), num_gpus=gpus)
     with _interruptible():
         steps = pipeline.execute(found, stages, force=force, announce=_announce)
     if as_json:

@@ -109,6 +109,13 @@ def _check_before(run: Run, first: str) -> None:
             raise InputError(problem, f"Run `monotreme {name}`, or `monotreme run` for all stages")
 
 
+def follow(where: Path, runs: Path, overrides: Sequence[str] = ()) -> None:
+    """Help the training of this run that the process of rank 0 leads (torchrun's environment)."""
+    from monotreme import train
+
+    train.follow(find_run(where, runs, overrides), "env://")
+
+
 def push(run: Run, confirm: Callable[[Sequence[object]], bool]) -> list[str]:
     """Publish what `release` prepared.
 

@@ -112,11 +112,13 @@ class Run:
     Attributes:
         folder: `runs/<name>`.
         recipe_folder: what relative paths of the recipe are relative to.
+        num_gpus: processes that train together.
     """
 
     folder: Path
     recipe: Recipe
     recipe_folder: Path
+    num_gpus: int = 1
     _pins: dict[str, str] = field(default_factory=dict)
 
     # ── what a stage asks ────────────────────────────────────────────────────────────────────

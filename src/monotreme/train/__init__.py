@@ -1,7 +1,7 @@
 """Train: a LoRA adapter on the base model, from the decontaminated questions (paper, section 3).
 
-encode (texts → tokens) → batches (steps, rows, weights) → loop (updates, log), with attention,
-lora, dropout, fused and checkpoint beside it.
+encode (texts → tokens) → batches (steps, rows, weights) → loop (updates, log), with attention, lora,
+dropout, fused, loss, parallel and checkpoint beside it.
 """
 
 import json
@@ -16,6 +16,7 @@ from monotreme.plot import line_chart
 from monotreme.records import Counts, Dropped, Question, digest, dropped_table, read_questions
 from monotreme.run import Run
 from monotreme.storage import sha256
+from monotreme.train import loop
 from monotreme.train.attention import ATTENTION, check_isolation
 from monotreme.train.batches import questions_reached
 from monotreme.train.checkpoint import Checkpoints
@@ -28,6 +29,7 @@ from monotreme.train.lora import (
     save_adapter,
     trainable,
 )
+from monotreme.train.parallel import following, leading
 
 NAME = "train"
 SAVE_STEPS = 50  # between checkpoints: minutes of work against seconds of writing
@@ -77,9 +79,13 @@ def _model_with_adapter(run: Run, folder: Path) -> Any:
     model = load_model(folder, settings.precision, trust, ATTENTION)
     config = lora_config(settings.rank, settings.alpha, settings.dropout, settings.targets)
     model = add_adapter(model, config, run.recipe.seed)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    check_isolation(model.eval())
+    check_isolation(model.to(_device()).eval())
     return model
+
+
+def _device() -> torch.device:
+    """The GPU of this rank, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _checkpoints(run: Run, folder: Path, encoded: Encoded, base: str) -> Checkpoints:
@@ -120,6 +126,21 @@ def _settings(run: Run) -> Settings:
     )
 
 
+def follow(run: Run, address: str) -> None:
+    """Take part in a training that another process leads, on the same questions and base.
+
+    Raises:
+        InputError, MismatchError: as `execute`.
+    """
+    with following(address) as team:
+        questions = read_questions(run.output("decontaminate", "questions.parquet"))
+        folder = run.model(run.recipe.train.base)
+        tokenizer = load_tokenizer(folder, run.recipe.train.base.trust_remote_code)
+        model = _model_with_adapter(run, folder)
+        limit = min(run.recipe.train.max_length, max_positions(model))
+        loop.follow(model, encode(tokenizer, questions, limit)[0], _settings(run), team)
+
+
 def execute(run: Run) -> None:
     """Train the adapter and leave it with its log, its loss curve and what was dropped.
 
@@ -146,7 +167,9 @@ def execute(run: Run) -> None:
         check_vocabulary(encoded, model.get_input_embeddings().num_embeddings, folder)
         log = work.folder / "log.jsonl"
         checkpoints = _checkpoints(run, work.folder, encoded, found["base"])
-        num_fused = train(model, encoded, kept, _settings(run), checkpoints, log)
+        with leading(run.num_gpus, run.folder) as team:
+            model.to(_device())
+            num_fused = train(model, encoded, kept, _settings(run), checkpoints, log, team)
         with work.file("adapter") as adapter:
             save_adapter(model, adapter, *_base_name(recipe.base.model, found["base"]))
         work.register("log.jsonl")
@@ -158,6 +181,7 @@ def execute(run: Run) -> None:
         work.facts = {
             **log_facts(lines),
             "mean_length": round(float(encoded.lengths.mean()), 1),
+            "num_ranks": team.size,
             "fused_blocks": num_fused,
             "num_trainable_parameters": sum(p.numel() for p in trainable(model).values()),
         }

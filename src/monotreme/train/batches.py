@@ -105,15 +105,15 @@ def cut(lengths: Sequence[int], budget: int) -> list[slice]:
 
 
 def micro_batches(
-    encoded: Encoded, questions: Indices, weighting: Weighting, budget: int
+    encoded: Encoded, questions: Indices, weights_Q: NDArray[np.float64], budget: int
 ) -> list[MicroBatch]:
-    """The flat rows of a step.
+    """The flat rows of a step, or of one rank's share of it.
 
     Args:
-        questions: indices of the step's questions.
+        questions: indices of the questions.
+        weights_Q: of an answer token of each, as `token_weights` has them for the whole step.
         budget: tokens of a row at most (see `cut`); it changes memory, not the loss.
     """
-    weights_Q = token_weights(encoded.num_answer_tokens[questions], weighting)
     runs = cut(encoded.lengths[questions].tolist(), budget)
     return [_row(encoded, questions[run], weights_Q[run]) for run in runs]
 

@@ -17,7 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from monotreme.errors import InputError
@@ -38,6 +40,7 @@ from monotreme.train.encode import Encoded
 from monotreme.train.fused import fuse
 from monotreme.train.lora import drop_in_adapter_only, trainable
 from monotreme.train.loss import Losses, question_losses
+from monotreme.train.parallel import STOP, Team
 
 CLIP = 1.0  # largest norm of a step's gradient: the default of transformers' Trainer
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # AdamW's, as in the paper's code; weight decay 0
@@ -82,6 +85,7 @@ def train(
     settings: Settings,
     checkpoints: Checkpoints,
     log: Path,
+    team: Team,
 ) -> int:
     """Train the adapter in `model` in place, from the newest checkpoint if there is one.
 
@@ -98,24 +102,19 @@ def train(
     """
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(parameters.values(), betas=BETAS, eps=EPSILON, weight_decay=0.0)
-    draws = key_dropout(model, settings.seed)
-    num_fused = fuse(model)
-    drop_in_adapter_only(model)
     total = num_steps(len(questions), settings.batch_size, settings.epochs)
     with (
         storage_errors(log),
         _interruption() as stopping,
         _deterministic(),
-        question_losses(model) as losses,
+        prepared(model, encoded, settings, team) as work,
         log.open("a", encoding="utf-8") as lines,
         progress("train", total) as advance,
     ):
         done = checkpoints.restore(parameters, optimizer, log)
         advance(done)
         for step in range(done, total):
-            line = _update(
-                model, losses, draws, optimizer, encoded, questions, settings, step, total
-            )
+            line = _update(work, optimizer, questions, step, total)
             lines.write(json.dumps(line) + "\n")
             lines.flush()
             advance(1)
@@ -127,31 +126,86 @@ def train(
                     f"stopped after step {step + 1} of {total}; the same command goes on from there"
                 )
                 break
-    return num_fused
+        team.stop(parameters)
+    return work.num_fused
+
+
+def follow(model: Any, encoded: Encoded, settings: Settings, team: Team) -> None:
+    """Give the leader of the team the gradients of this rank's questions, until it says stop."""
+    with _deterministic(), prepared(model, encoded, settings, team) as work:
+        while (step := team.await_step(work.parameters)) != STOP:
+            work.add_gradients(step)
+            for parameter in work.parameters.values():
+                parameter.grad = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every rank of a training does: the gradient of its share of a step.
+
+    Attributes:
+        parameters: the adapter's.
+        num_fused: blocks of the model that go through the fused function.
+    """
+
+    encoded: Encoded
+    settings: Settings
+    team: Team
+    parameters: Mapping[str, nn.Parameter]
+    losses: Losses
+    draws: Draws
+    num_fused: int
+
+    def questions_of(self, step: int) -> NDArray[np.int64]:
+        size, seed = self.settings.batch_size, self.settings.seed
+        return questions_of_step(len(self.encoded.lengths), size, seed, step)
+
+    def add_gradients(self, step: int) -> Tensor:
+        """Add the step's gradients to the parameters; returns each question's share of its loss.
+
+        Both are whole at the leader alone.
+        """
+        chosen = self.questions_of(step)
+        device = next(iter(self.parameters.values())).device
+        weights_Q = token_weights(self.encoded.num_answer_tokens[chosen], self.settings.weighting)
+        mine = self.team.share(self.encoded.lengths[chosen].tolist())
+        shares_Q = torch.zeros(len(chosen), dtype=torch.float64, device=device)
+        if len(mine):
+            parts = []
+            budget = self.settings.row_tokens
+            for row in micro_batches(self.encoded, chosen[mine], weights_Q[mine], budget):
+                self.draws.begin(step, row, device)
+                parts.append(_add_gradient(self.losses, row, self.settings.autocast, step))
+            shares_Q[torch.from_numpy(mine).to(device)] = torch.cat(parts).double()
+        return self.team.add_up(self.parameters, shares_Q)
+
+
+@contextmanager
+def prepared(model: Any, encoded: Encoded, settings: Settings, team: Team) -> Iterator[Work]:
+    """The model made ready for steps: keyed dropout in the adapter, fused blocks, no head."""
+    draws = key_dropout(model, settings.seed)
+    num_fused = fuse(model)
+    drop_in_adapter_only(model)
+    with question_losses(model) as losses:
+        yield Work(encoded, settings, team, trainable(model), losses, draws, num_fused)
 
 
 def _update(
-    model: Any,
-    losses: Losses,
-    draws: Draws,
+    work: Work,
     optimizer: torch.optim.Optimizer,
-    encoded: Encoded,
     questions: Sequence[Question],
-    settings: Settings,
     step: int,
     total: int,
 ) -> dict[str, Any]:
     """One step (counted from 0); returns its line of the log (counted from 1)."""
     started = time.perf_counter()
-    chosen = questions_of_step(len(questions), settings.batch_size, settings.seed, step)
+    settings, encoded = work.settings, work.encoded
+    chosen = work.questions_of(step)
     asked = [questions[i] for i in chosen.tolist()]
-    parts = []
-    for row in micro_batches(encoded, chosen, settings.weighting, settings.row_tokens):
-        draws.begin(step, row, next(model.parameters()).device)
-        parts.append(_add_gradient(losses, row, settings.autocast, step))
-    shares_Q = torch.cat(parts).tolist()
+    work.team.announce(step, work.parameters)
+    shares_Q = work.add_gradients(step).tolist()
     _check_finite(step, asked, shares_Q, "the loss")
-    norm = nn.utils.clip_grad_norm_(trainable(model).values(), CLIP).item()
+    norm = nn.utils.clip_grad_norm_(work.parameters.values(), CLIP).item()
     _check_finite(step, asked, [norm] * len(asked), "the gradient")
     rate = learning_rate(step, total, settings.warmup_steps, settings.learning_rate)
     for group in optimizer.param_groups:
