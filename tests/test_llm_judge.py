@@ -3,11 +3,14 @@ back, and whatever the texts say, leaves a gray area; key and texts go to one ad
 
 import gzip
 import json
+import os
 import re
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,12 +21,13 @@ from conftest import finish
 from monotreme import decontaminate
 from monotreme.errors import InputError, RemoteError
 from monotreme.llm_judge import ask, asking, find_service, service
-from monotreme.llm_judge.asking import IN_A_ROW, prompt
+from monotreme.llm_judge.asking import GAP, IN_A_ROW, prompt
 from monotreme.recipe import Judge
 from monotreme.records import BenchmarkQuestion, Question
 
 ITEM = BenchmarkQuestion("bench", "test", "", "Which metal is liquid?", ("iron", "mercury"), (0, 1))
 PAIR = (Question("What metal flows?", "", "mercury", "mine", "MIT", False), ITEM)
+MANY = [(Question(f"q{n}", "", "", "mine", "MIT", False), ITEM) for n in range(40)]
 KEY = "sk-secret-of-the-test"
 
 
@@ -50,7 +54,7 @@ class Model(ThreadingHTTPServer):
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.answer: Callable[[_Handler], None] = lambda handler: handler.reply(said("duplicate"))
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -71,7 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def reply(self, body: bytes, status: int = 200, **headers: str) -> None:
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        given = {"Content-Length": str(len(body)), "Content_Type": "application/json", **headers}
+        for name, value in given.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body)
@@ -96,7 +101,7 @@ def settings(at: Model, **more: Any) -> Judge:
 
 def judged(at: Model, cache: Path, pairs: Any = (PAIR,), **more: Any) -> list[tuple[str, str]]:
     found = ask(find_service(settings(at, **more)), pairs, cache)
-    return [(one.verdict, one.reason) for one in found]
+    return [(one.verdict, one.reason) for one in found if one]
 
 
 FAILED = [("gray_area", "llm_failed")]
@@ -144,6 +149,18 @@ def test_very_long_texts_are_cut(model: Model, tmp_path: Path):
     assert len(json.dumps(model.asked[0])) < 20_000
 
 
+def test_what_a_long_passage_is_asked_about_is_not_cut(model: Model, tmp_path: Path):
+    long = replace(ITEM, passage="p" * 10**6)
+    end = Question(
+        "t" * 10**6 + " What metal flows?", "", "s" * 10**6 + " mercury", "mine", "MIT", False
+    )
+    judged(model, tmp_path, [(end, long)])
+    user = model.asked[0]["messages"][1]["content"]
+    for kept in ("Which metal is liquid?", "- iron", "What metal flows?", "s mercury", GAP):
+        assert kept in user
+    assert GAP in model.asked[0]["messages"][0]["content"]  # the model is told
+
+
 def test_an_answer_is_asked_for_once(model: Model, tmp_path: Path):
     assert judged(model, tmp_path) == judged(model, tmp_path)
     assert len(model.asked) == 2
@@ -156,9 +173,23 @@ def test_an_answer_is_asked_for_once(model: Model, tmp_path: Path):
 
 
 def test_the_key_is_written_nowhere(model: Model, tmp_path: Path):
-    judged(model, tmp_path)
-    assert not any(KEY in path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    """Not even where the service says it back as its reason."""
+    said_back = json.dumps({"reason": f"I was sent {KEY}", "verdict": "duplicate"})
+    model.answer = lambda handler: handler.reply(completion(said_back))
+    assert judged(model, tmp_path) == [("duplicate", "llm_judged")]
+    kept = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert kept == ['"duplicate"'] * 2
     assert KEY not in repr(find_service(settings(model)))
+
+
+def test_the_key_is_not_shown_where_a_service_complains_about_it(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model.answer = lambda handler: handler.reply(f"bad token {KEY} was sent".encode(), 400)
+    assert judged(model, tmp_path, MANY)[:1] == FAILED
+    shown = "".join(capsys.readouterr()).replace("\n", " ")
+    assert "bad token" in shown
+    assert KEY not in shown
 
 
 # ── replies that decide nothing ─────────────────────────────────────────────────────────────────
@@ -171,12 +202,16 @@ BAD = {
     "no word": completion("{}"),
     "a list": completion(f"[{GOOD}]"),
     "one key more": completion('{"reason": "r", "verdict": "similar_but_different", "sure": 1}'),
+    "two verdicts": completion(
+        '{"reason": "r", "verdict": "duplicate", "verdict": "similar_but_different"}'
+    ),
     "no reason": completion('{"reason": "", "verdict": "similar_but_different"}'),
     "not a text": completion({"verdict": "similar_but_different"}),
     "nothing": completion(None),
     "not a number": completion("NaN"),
     "a tool call": said("similar_but_different", message={"tool_calls": [{"id": "1"}]}),
     "a function call": said("similar_but_different", message={"function_call": {"name": "f"}}),
+    "a refusal": said("similar_but_different", message={"refusal": "I cannot say"}),
     "another's words": said("similar_but_different", message={"role": "user"}),
     "cut off": said("similar_but_different", finish_reason="length"),
     "no JSON": b"<html>",
@@ -198,8 +233,17 @@ def test_a_reply_that_is_not_what_was_asked_for_is_a_gray_area(
     assert not list(tmp_path.glob("*.json"))  # and is asked again next time
 
 
-def test_a_bomb_is_not_unpacked(model: Model, tmp_path: Path):
-    bomb = gzip.compress(b" " * 10**8)[:60_000]
+@pytest.mark.parametrize("kind", ["text/html", "text/event-stream", ""])
+def test_a_reply_of_another_kind_is_a_gray_area(model: Model, tmp_path: Path, kind: str):
+    model.answer = lambda handler: handler.reply(said("duplicate"), Content_Type=kind)
+    assert judged(model, tmp_path) == FAILED
+
+
+@pytest.mark.parametrize("padding", [0, 10**7])  # a good answer; one that unfolds to 10 MB
+def test_a_bomb_is_not_unpacked(model: Model, tmp_path: Path, padding: int):
+    """Nothing is: uncompressed replies are what is asked for."""
+    bomb = gzip.compress(said("duplicate") + b" " * padding)
+    assert len(bomb) < service.MAX_REPLY_BYTES
     model.answer = lambda handler: handler.reply(bomb, Content_Encoding="gzip")
     assert judged(model, tmp_path) == FAILED
     assert model.headers[0]["Accept-Encoding"] == "identity"
@@ -212,6 +256,7 @@ def test_a_fenced_object_is_one(model: Model, tmp_path: Path):
 
 def drip(handler: _Handler, part: bytes) -> None:
     handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
     handler.end_headers()
     for _ in range(200):
         handler.wfile.write(part)
@@ -270,10 +315,14 @@ def test_a_busy_service_is_asked_again(model: Model, tmp_path: Path):
 
 
 def test_one_that_stays_out_of_order_is_left_alone_and_clears_nobody(model: Model, tmp_path: Path):
+    """What was not asked about is not called a failure: it stays as triage left it."""
     model.answer = lambda handler: handler.reply(b"", 503)
-    pairs = [(Question(f"q{n}", "", "", "mine", "MIT", False), ITEM) for n in range(40)]
-    assert judged(model, tmp_path, pairs) == FAILED * 40
-    assert len(model.asked) <= service.TRIES * (IN_A_ROW + asking.AT_ONCE)
+    found = ask(find_service(settings(model)), MANY, tmp_path)
+    tried = [one for one in found if one]
+    assert {(one.verdict, one.reason) for one in tried} == set(FAILED)
+    assert IN_A_ROW <= len(tried) <= IN_A_ROW + asking.AT_ONCE
+    assert len(found) == len(MANY)
+    assert len(model.asked) == service.TRIES * len(tried)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -283,6 +332,24 @@ def test_a_wrong_key_or_model_stops_at_once(model: Model, tmp_path: Path, status
         judged(model, tmp_path, [PAIR] * 40)
     assert KEY not in str(failure.value)
     assert len(model.asked) <= asking.AT_ONCE
+
+
+def test_an_interruption_loses_no_answer(model: Model, tmp_path: Path):
+    def answer(handler: _Handler) -> None:
+        if len(model.asked) == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+        handler.reply(said("duplicate"))
+
+    model.answer = answer
+    with pytest.raises(KeyboardInterrupt):
+        judged(model, tmp_path, MANY)
+    kept = len(list(tmp_path.iterdir()))
+    assert kept >= 8 - asking.AT_ONCE
+    time.sleep(0.3)  # what was on its way has arrived
+    before = len(model.asked)
+    model.answer = lambda handler: handler.reply(said("duplicate"))
+    assert judged(model, tmp_path, MANY) == [("duplicate", "llm_judged")] * 40
+    assert len(model.asked) == before + 2 * len(MANY) - kept
 
 
 def test_what_was_answered_before_a_failure_is_kept(model: Model, tmp_path: Path):
@@ -313,6 +380,11 @@ def test_what_was_answered_before_a_failure_is_kept(model: Model, tmp_path: Path
         ("http://127.0.0.1@example.org/v1", "password"),
         ("nonsense", "https"),
         ("https://", "https"),
+        ("https://[::1", "no address"),
+        ("https://example.org:secret/v1", "no address"),
+        ("https://me:secret@[::1", "no address"),
+        ("http://localhost:99999/v1", "no address"),
+        ("https://xn--\u00e9.example/v1", "no address"),
     ],
 )
 def test_a_key_goes_to_no_unsafe_address(url: str, named: str, monkeypatch: pytest.MonkeyPatch):

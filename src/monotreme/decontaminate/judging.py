@@ -117,9 +117,9 @@ def ask_about_undecided(
     said = ask(service, [(matches[p].question, matches[p].benchmark) for p in places], cache)
     found = list(matches)
     for place, judgement in zip(places, said, strict=True):
-        found[place] = replace(matches[place], proposed=judgement)
-    reasons = Counter(judgement.reason for judgement in said)
-    asked = {"model": service.model, "undecided": len(open_), "asked": len(said)}
+        found[place] = replace(matches[place], proposed=judgement or matches[place].proposed)
+    reasons = Counter(judgement.reason for judgement in said if judgement)
+    asked = {"model": service.model, "undecided": len(open_), "asked": reasons.total()}
     return found, asked | dict(sorted(reasons.items()))
 
 

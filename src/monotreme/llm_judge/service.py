@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 from pydantic import BaseModel, Field, ValidationError
@@ -32,6 +32,7 @@ class _Message(BaseModel):
     content: str
     tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None  # none was offered
     function_call: None = None
+    refusal: None = None
 
 
 class _Choice(BaseModel):
@@ -48,7 +49,7 @@ class Service:
     """Where to ask.
 
     Attributes:
-        headers: with the key; not shown, so that no message can hold it.
+        key: "" for none; not shown, so that no message can hold it.
         max_pairs: how many pairs it may be asked about.
         timeout: seconds that one reply may take, from the first byte sent to the last one read.
     """
@@ -58,12 +59,14 @@ class Service:
     max_pairs: int
     timeout: float
     is_local: bool
-    headers: dict[str, str] = field(repr=False)
+    key: str = field(repr=False)
 
     def client(self) -> httpx2.AsyncClient:
         """Follows no redirect: the key and the texts go to the address of the recipe alone."""
+        headers = {"Accept-Encoding": "identity"}  # nothing that unfolds to more than was read
+        headers |= {"Authorization": f"Bearer {self.key}"} if self.key else {}
         return httpx2.AsyncClient(
-            headers=self.headers,
+            headers=headers,
             timeout=self.timeout,
             follow_redirects=False,
             trust_env=not self.is_local,  # a proxy's address, but not between here and here
@@ -76,7 +79,7 @@ def find_service(settings: Judge) -> Service:
     Raises:
         InputError: not an address that a key may be sent to, or no usable key.
     """
-    where = urlsplit(settings.url)
+    where = _address(settings.url)
     local = _is_loopback(where.hostname or "")
     shown = f"decontaminate.judge.url {where.scheme}://{where.hostname}"  # without a password
     if "@" in where.netloc:
@@ -89,9 +92,19 @@ def find_service(settings: Judge) -> Service:
     if not (key.isascii() and (key.isprintable() or not key)):
         raise InputError(f"{settings.key_env} is no key", "Set it to one line of plain ASCII")
     url = where._replace(path=where.path.rstrip("/") + "/chat/completions", fragment="").geturl()
-    headers = {"Accept-Encoding": "identity"}  # nothing that unfolds to more than was read
-    headers |= {"Authorization": f"Bearer {key}"} if key else {}
-    return Service(url, settings.model, settings.max_pairs, settings.timeout, local, headers)
+    return Service(url, settings.model, settings.max_pairs, settings.timeout, local, key)
+
+
+def _address(url: str) -> SplitResult:
+    try:
+        httpx2.URL(url)
+        where = urlsplit(url)
+        _ = where.port  # read, it is checked
+    except (ValueError, httpx2.InvalidURL):  # not shown: it may hold a password anywhere
+        raise InputError(
+            "decontaminate.judge.url is no address", "Use https://host, with a port up to 65,535"
+        ) from None
+    return where
 
 
 def _is_loopback(host: str) -> bool:
@@ -122,15 +135,16 @@ async def complete(client: httpx2.AsyncClient, service: Service, system: str, us
         if status == 200:
             return _content(reply)
         if status in FATAL:
+            shown = service.url.partition("?")[0]  # what follows may be a secret
             raise RemoteError(
-                f"{service.url} {FATAL[status]} ({status}, model {service.model!r})",
+                f"{shown} {FATAL[status]} ({status}, model {service.model!r})",
                 "Correct decontaminate.judge, or the key in the environment",
             )
         if not further or not (status in (0, 408, 429) or status >= 500):
             break
         await asyncio.sleep(max(wait, pause))
         pause *= 2
-    raise UnansweredError(f"{status or 'no connection'}: {_printable(reply)}")
+    raise UnansweredError(f"{status or 'no connection'}: {_printable(reply, service.key)}")
 
 
 async def _post(
@@ -142,6 +156,9 @@ async def _post(
         asyncio.timeout(service.timeout),
         client.stream("POST", service.url, json=body) as response,
     ):
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if response.status_code == 200 and kind != "application/json":
+            raise UnansweredError("the reply is not application/json")
         async for part in response.aiter_raw():
             reply += part
             if len(reply) > MAX_REPLY_BYTES:
@@ -161,6 +178,8 @@ def _content(reply: bytes) -> str:
         raise UnansweredError(f"not a completion: {error.errors()[0]['msg']}") from None
 
 
-def _printable(reply: bytes) -> str:
-    text = " ".join(reply.decode("utf-8", "replace").split())[:_SHOWN]
+def _printable(reply: bytes, key: str) -> str:
+    """A service's complaint in one line, without the key that it may repeat."""
+    text = reply.decode("utf-8", "replace")
+    text = " ".join((text.replace(key, "(the key)") if key else text).split())[:_SHOWN]
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
