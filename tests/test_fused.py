@@ -137,7 +137,7 @@ def test_bf16_is_as_near_to_float32_as_pefts_layers(tiny_model: Path, encoded: E
 
     exact, peft = loss(False), loss(True)
     fused.fuse(model)
-    assert abs(loss(True) - exact) <= 2 * abs(peft - exact) + 1e-3
+    assert abs(loss(True) - exact) <= 2 * abs(peft - exact) + 1e-4 * exact  # bf16's own error
 
 
 ODD: dict[str, dict[str, Any]] = {

@@ -69,7 +69,7 @@ def test_torchrun_leads_and_follows_too(make_run: Callable[..., Run], tmp_path: 
     one, two = prepared(make_run, "one"), prepared(make_run, "two")
     train.execute(one)
     finish(two, "curate", sums(18))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m", "tests_follow", str(two.folder)]  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests_follow", str(two.folder)]  # fmt: skip
     script = tmp_path / "tests_follow.py"
     script.write_text(
         "import os, sys\nfrom pathlib import Path\nfrom monotreme import train\n"

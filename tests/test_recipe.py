@@ -38,7 +38,7 @@ def test_the_least_recipe_has_the_papers_settings():
     [
         ("train.rnk", 8, r"train\.rnk is not a key\. Did you mean 'rank'"),
         ("curate.sources", [{"id": "a", "pth": "b"}], r"sources\.0\.pth is not a key.*'path'"),
-        ("train.zzz", 1, r"train\.zzz is not a key\. Known keys are alpha, "),
+        ("train.zzz", 1, r"train\.zzz is not a key\. Known keys are allow_unchecked, alpha, "),
         ("train.rank", 0, r"train\.rank = 0: .*greater than or equal to 1"),
         ("train.dropout", 1.0, r"train\.dropout = 1\.0"),
         ("decontaminate.drop", ["maybe"], r"decontaminate\.drop\.0 = 'maybe'"),

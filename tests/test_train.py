@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import finish, sums, write_model, write_tokenizer
@@ -20,9 +22,9 @@ from transformers import get_cosine_schedule_with_warmup as reference_schedule
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from monotreme import train
-from monotreme.errors import InputError, StorageError
+from monotreme.errors import InputError, MismatchError, StorageError
 from monotreme.models import load_model
-from monotreme.records import Question, read_table
+from monotreme.records import Question, question_table, read_table
 from monotreme.run import Run
 from monotreme.storage import sha256
 from monotreme.train import attention, batches, loop
@@ -342,3 +344,68 @@ def test_a_folder_without_model_is_one_line(make_run: Callable[..., Run], tmp_pa
     run = stage(make_run, sums(2), base=str(tmp_path / "tokenizer-only"))
     with pytest.raises(InputError, match="tokenizer-only"):
         train.execute(run)
+
+
+def test_too_little_memory_halves_the_rows_and_changes_nothing(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card whose memory ends at 300 tokens a row."""
+    plain = stage(make_run, uneven(9), dropout=0.1)
+    train.execute(plain)
+    before = (plain.folder / "train/adapter/adapter_model.safetensors").read_bytes()
+    losses = loop.question_losses
+
+    @contextmanager
+    def small(model: Any) -> Iterator[Any]:
+        with losses(model) as inner:
+
+            def limited(row: batches.MicroBatch, autocast: bool) -> Tensor:
+                if row.ids.numel() > 300:
+                    raise torch.OutOfMemoryError("full")
+                return inner(row, autocast)
+
+            yield limited
+
+    monkeypatch.setattr(loop, "question_losses", small)
+    train.execute(plain)
+    assert plain.record("train")["facts"]["row_tokens"] < 300
+    after = load_file(plain.folder / "train/adapter/adapter_model.safetensors")
+    (plain.folder / "before.safetensors").write_bytes(before)
+    for name, weight in load_file(plain.folder / "before.safetensors").items():
+        torch.testing.assert_close(after[name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_a_question_that_alone_is_too_much_for_the_memory_is_one_line(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def none(_: Any) -> Iterator[Any]:
+        def full(*_: Any) -> Tensor:
+            raise torch.OutOfMemoryError("full")
+
+        yield full
+
+    monkeypatch.setattr(loop, "question_losses", none)
+    with pytest.raises(InputError, match=r"step 1: the GPU's memory .* a question of \d+ tokens"):
+        train.execute(stage(make_run, sums(9)))
+
+
+def test_questions_that_are_too_long_are_refused_where_the_recipe_says_so(
+    make_run: Callable[..., Run],
+) -> None:
+    long = replace(sums(1)[0], output="7" * 600)
+    with pytest.raises(InputError, match=r"1 questions have more than 512 tokens .* \d+ tokens"):
+        train.execute(stage(make_run, [*sums(3), long], too_long="refuse"))
+
+
+def test_questions_that_were_changed_after_the_check_are_refused(
+    make_run: Callable[..., Run],
+) -> None:
+    run = stage(make_run, sums(4))
+    pq.write_table(question_table(sums(5)), run.folder / "decontaminate/questions.parquet")
+    with pytest.raises(MismatchError, match="allow_unchecked"):
+        train.execute(run)
+    allowed = stage(make_run, sums(4), allow_unchecked=True)
+    pq.write_table(question_table(sums(5)), run.folder / "decontaminate/questions.parquet")
+    train.execute(allowed)
+    assert allowed.record("train")["facts"]["checked"] is False

@@ -185,13 +185,17 @@ class Train(Table):
     warmup_steps: int = Field(100, ge=0, description="Steps of linear warm-up from 0.")
     batch_size: int = Field(16, ge=1, description="Questions a step.")
     epochs: float = Field(1, gt=0, description="Passes over the questions; 0.1 is a tenth of one.")
-    max_length: int = Field(
-        4096, ge=8, description="Tokens of a question; longer ones are dropped."
+    max_length: int = Field(4096, ge=8, description="Tokens of a question; none is ever cut.")
+    too_long: Literal["drop", "refuse"] = Field(
+        "drop", description="What happens to a question over max_length, or over the base's limit."
     )
     weighting: Literal["question", "token"] = Field(
         "question", description="What weighs the same in the loss of a batch."
     )
     precision: Literal["bf16", "fp32"] = Field("bf16", description="Of the frozen base.")
+    allow_unchecked: bool = Field(
+        False, description="Train although the questions are not those that decontaminate recorded."
+    )
 
 
 class Merge(Table):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from monotreme.errors import InputError
+from monotreme.errors import InputError, MismatchError
 from monotreme.models import load_model
 from monotreme.plot import line_chart
 from monotreme.records import Counts, Dropped, Question, digest, dropped_table, read_questions
@@ -119,11 +119,40 @@ def _settings(run: Run) -> Settings:
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
         weighting=recipe.weighting,
-        row_tokens=recipe.max_length,  # memory for the longest question allowed is enough for all
+        # A GPU is asked for more at once; where that is too much the loop halves it.
+        row_tokens=recipe.max_length * (4 if torch.cuda.is_available() else 1),
         autocast=recipe.precision == "bf16",
         save_steps=SAVE_STEPS,
         seed=run.recipe.seed,
     )
+
+
+def _is_checked(run: Run, found: str) -> bool:
+    """Whether the questions are those that decontaminate recorded.
+
+    Raises:
+        MismatchError: they are not, and the recipe does not allow that.
+    """
+    if run.record("decontaminate")["outputs"]["questions.parquet"]["sha256"] == found:
+        return True
+    if run.recipe.train.allow_unchecked:
+        return False
+    raise MismatchError(
+        f"{run.folder / 'decontaminate/questions.parquet'} is not what decontaminate recorded",
+        "Run `monotreme decontaminate --force`, or set train.allow_unchecked, which the card states",
+    )
+
+
+def _refuse_too_long(run: Run, dropped: list[Dropped], limit: int) -> None:
+    """Raise InputError where the recipe refuses questions that are too long."""
+    long = [one for one in dropped if one.reason == "too_long"]
+    if long and run.recipe.train.too_long == "refuse":
+        worst = max(long, key=lambda one: int(one.detail.split()[0].replace(",", "")))
+        raise InputError(
+            f"{len(long):,} questions have more than {limit:,} tokens "
+            f"(the longest {worst.question.id[:12]}: {worst.detail})",
+            "Raise train.max_length, or let train.too_long drop them",
+        )
 
 
 def follow(run: Run, address: str) -> None:
@@ -150,12 +179,14 @@ def execute(run: Run) -> None:
     """
     recipe = run.recipe.train
     with run.stage(NAME, found := inputs(run)) as work:
+        checked = _is_checked(run, found["decontaminate/questions.parquet"])
         questions = read_questions(run.output("decontaminate", "questions.parquet"))
         folder = run.model(recipe.base)
         tokenizer = load_tokenizer(folder, recipe.base.trust_remote_code)
         model = _model_with_adapter(run, folder)
         limit = min(recipe.max_length, max_positions(model))
         encoded, kept, dropped = encode(tokenizer, questions, limit)
+        _refuse_too_long(run, dropped, limit)
         if not kept:
             raise InputError(
                 f"none of {len(questions):,} questions can be trained on within {limit:,} tokens",
@@ -169,7 +200,7 @@ def execute(run: Run) -> None:
         checkpoints = _checkpoints(run, work.folder, encoded, found["base"])
         with leading(run.num_gpus, run.folder) as team:
             model.to(_device())
-            num_fused = train(model, encoded, kept, _settings(run), checkpoints, log, team)
+            done = train(model, encoded, kept, _settings(run), checkpoints, log, team)
         with work.file("adapter") as adapter:
             save_adapter(model, adapter, *_base_name(recipe.base.model, found["base"]))
         work.register("log.jsonl")
@@ -181,7 +212,8 @@ def execute(run: Run) -> None:
         work.facts = {
             **log_facts(lines),
             "mean_length": round(float(encoded.lengths.mean()), 1),
+            "checked": checked,
             "num_ranks": team.size,
-            "fused_blocks": num_fused,
+            **done,
             "num_trainable_parameters": sum(p.numel() for p in trainable(model).values()),
         }

@@ -51,7 +51,7 @@ class Settings:
     """What a training does, apart from model and data.
 
     Attributes:
-        row_tokens: tokens of a forward pass at most.
+        row_tokens: tokens of a forward pass at most, as long as the memory is enough.
         autocast: whether matrix products are done in bfloat16.
     """
 
@@ -86,14 +86,15 @@ def train(
     checkpoints: Checkpoints,
     log: Path,
     team: Team,
-) -> int:
+) -> dict[str, int]:
     """Train the adapter in `model` in place, from the newest checkpoint if there is one.
 
     Leaves one JSON line a step in `log`. SIGTERM and Ctrl-C end the step under way, save a
     checkpoint and exit; a second one acts at once.
 
     Returns:
-        How many of the model's blocks go through the fused function (fused.py).
+        `fused_blocks`, how many of the model's blocks go through the fused function (fused.py), and
+        `row_tokens`, the tokens of a row at most that the memory has proven enough for.
 
     Raises:
         InputError: the loss or its gradient is not a finite number, or the GPU's memory is full.
@@ -127,7 +128,7 @@ def train(
                 )
                 break
         team.stop(parameters)
-    return work.num_fused
+    return {"fused_blocks": work.num_fused, "row_tokens": work.row_tokens}
 
 
 def follow(model: Any, encoded: Encoded, settings: Settings, team: Team) -> None:
@@ -139,13 +140,14 @@ def follow(model: Any, encoded: Encoded, settings: Settings, team: Team) -> None
                 parameter.grad = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Work:
     """What every rank of a training does: the gradient of its share of a step.
 
     Attributes:
         parameters: the adapter's.
         num_fused: blocks of the model that go through the fused function.
+        row_tokens: tokens of a row at most, halved whenever the memory is too small for them.
     """
 
     encoded: Encoded
@@ -155,6 +157,7 @@ class Work:
     losses: Losses
     draws: Draws
     num_fused: int
+    row_tokens: int
 
     def questions_of(self, step: int) -> NDArray[np.int64]:
         size, seed = self.settings.batch_size, self.settings.seed
@@ -166,18 +169,51 @@ class Work:
         Both are whole at the leader alone.
         """
         chosen = self.questions_of(step)
-        device = next(iter(self.parameters.values())).device
         weights_Q = token_weights(self.encoded.num_answer_tokens[chosen], self.settings.weighting)
         mine = self.team.share(self.encoded.lengths[chosen].tolist())
+        device = next(iter(self.parameters.values())).device
         shares_Q = torch.zeros(len(chosen), dtype=torch.float64, device=device)
         if len(mine):
-            parts = []
-            budget = self.settings.row_tokens
-            for row in micro_batches(self.encoded, chosen[mine], weights_Q[mine], budget):
-                self.draws.begin(step, row, device)
-                parts.append(_add_gradient(self.losses, row, self.settings.autocast, step))
-            shares_Q[torch.from_numpy(mine).to(device)] = torch.cat(parts).double()
+            shares = self._shares(step, chosen[mine], weights_Q[mine])
+            shares_Q[torch.from_numpy(mine).to(device)] = shares
         return self.team.add_up(self.parameters, shares_Q)
+
+    def _shares(
+        self, step: int, questions: NDArray[np.int64], weights_Q: NDArray[np.float64]
+    ) -> Tensor:
+        """This rank's part; begun anew with shorter rows when the memory is full."""
+        device = next(iter(self.parameters.values())).device
+        while True:
+            rows = micro_batches(self.encoded, questions, weights_Q, self.row_tokens)
+            try:
+                parts = []
+                for row in rows:
+                    self.draws.begin(step, row, device)
+                    shares_Q = self.losses(row, self.settings.autocast)
+                    torch.autograd.backward(shares_Q.sum())
+                    parts.append(shares_Q.detach())
+                return torch.cat(parts).double()
+            except torch.OutOfMemoryError:
+                self._shorten(step, rows)
+
+    def _shorten(self, step: int, rows: Sequence[MicroBatch]) -> None:
+        """Halve the rows and forget what they gave.
+
+        Raises:
+            InputError: every row is a single question already.
+        """
+        if all(len(row.questions) == 1 for row in rows):
+            raise InputError(
+                f"step {step + 1}: the GPU's memory is too small for a question of "
+                f"{max(row.max_length for row in rows):,} tokens",
+                "Lower train.max_length, or take a larger GPU",
+            ) from None
+        self.row_tokens //= 2
+        notice(f"out of memory: rows have {self.row_tokens:,} tokens at most from here on")
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 @contextmanager
@@ -187,7 +223,8 @@ def prepared(model: Any, encoded: Encoded, settings: Settings, team: Team) -> It
     num_fused = fuse(model)
     drop_in_adapter_only(model)
     with question_losses(model) as losses:
-        yield Work(encoded, settings, team, trainable(model), losses, draws, num_fused)
+        rows = settings.row_tokens
+        yield Work(encoded, settings, team, trainable(model), losses, draws, num_fused, rows)
 
 
 def _update(
@@ -235,19 +272,6 @@ def loss_by_source(
         mine = [i for i, name in enumerate(sources) if name == source]
         found[source] = sum(shares[i] for i in mine) / sum(weights[i] for i in mine)
     return found
-
-
-def _add_gradient(losses: Losses, row: MicroBatch, autocast: bool, step: int) -> Tensor:
-    """Forward and backward of a row; returns the shares of its questions in the loss."""
-    try:
-        shares_Q = losses(row, autocast)
-        torch.autograd.backward(shares_Q.sum())
-        return shares_Q.detach()
-    except torch.OutOfMemoryError:
-        raise InputError(
-            f"step {step + 1}: the GPU's memory is too small for a row of {row.ids.numel():,} tokens",
-            "Lower train.max_length, which also bounds a row, or take a larger GPU",
-        ) from None
 
 
 def _check_finite(step: int, asked: Sequence[Question], values: Sequence[float], what: str) -> None:

@@ -1,0 +1,112 @@
+"""What the commands share: the app, their options, doing stages, printing.
+
+Everything heavy is imported inside the commands, so that `--help` answers at once.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from monotreme.pipeline import Step
+    from monotreme.run import Run
+
+app = typer.Typer(
+    name="monotreme",
+    help="Open datasets and a base model in; a clean set, an adapter, merges and honest deltas out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Start here: [bold]monotreme init[/bold], then [bold]monotreme run recipe.yaml[/bold].",
+)
+
+Where = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="Recipe file, or the folder of a run.")
+]
+Folder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/pocket.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting.")
+]
+Runs = Annotated[Path, typer.Option(help="Where run folders are made.")]
+Force = Annotated[bool, typer.Option("--force", help="Do it again although it is up to date.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Gpus = Annotated[int, typer.Option(min=1, help="Processes that train together, a GPU each.")]
+RUNS = Path("runs")
+
+
+def examples(*lines: str) -> str:
+    return "Examples:\n\n" + "\n\n".join(f"  [bold]{line}[/bold]" for line in lines)
+
+
+def execute(
+    stages: Sequence[str],
+    where: Path,
+    overrides: list[str] | None,
+    runs: Path,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    gpus: int = 1,
+) -> "Run":
+    from dataclasses import replace
+
+    from monotreme import pipeline
+    from monotreme.progress import console
+
+    console.quiet = quiet
+    found = replace(pipeline.find_run(where, runs, overrides or ()), num_gpus=gpus)
+    with interruptible():
+        steps = pipeline.execute(found, stages, force=force, announce=_announce)
+    if as_json:
+        records = {step.stage: found.record(step.stage)["counts"] for step in steps}
+        report = [{**plain(step), "counts": records[step.stage]} for step in steps]
+        print_json({"run": str(found.folder), "stages": report})
+    return found
+
+
+def _announce(step: "Step") -> None:
+    from monotreme.progress import console
+
+    if step.state == "to run":
+        console.print(f"[bold]{step.stage}[/bold] ...")
+    else:
+        console.print(f"[bold]{step.stage}[/bold] {step.state} {step.detail}".rstrip())
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(
+            "stopped; what was finished is kept, the same command goes on from there", err=True
+        )
+        raise typer.Exit(130) from None
+
+
+def confirm(uploads: Sequence[object]) -> bool:
+    for upload in uploads:
+        typer.echo(str(upload))
+    return typer.confirm("Upload this?")
+
+
+def show_summary(found: "Run") -> None:
+    from monotreme.report import terminal
+
+    terminal.print_summary(found)
+
+
+def plain(step: "Step") -> dict[str, Any]:
+    return {"stage": step.stage, "state": step.state, "detail": step.detail}
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

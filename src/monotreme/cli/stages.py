@@ -1,0 +1,202 @@
+"""The commands that do things: a new recipe, all stages, each stage."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monotreme.cli.app import (
+    RUNS,
+    Force,
+    Gpus,
+    Json,
+    Quiet,
+    Runs,
+    Set,
+    Where,
+    app,
+    confirm,
+    examples,
+    execute,
+    interruptible,
+    plain,
+    print_json,
+    show_summary,
+)
+from monotreme.errors import InputError
+
+
+@app.command(epilog=examples("monotreme init", "monotreme init my.yaml --like platypus-13b"))
+def init(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("recipe.yaml"),
+    like: Annotated[
+        str, typer.Option(help="Recipe to start from; a wrong name lists them.")
+    ] = "pocket",
+) -> None:
+    """Write a recipe to start from; `pocket` runs as it is, on any machine."""
+    from importlib.resources import files
+
+    from monotreme.storage import writing
+
+    shelf = Path(str(files("monotreme"))) / "recipes"
+    names = sorted(file.stem for file in shelf.glob("*.yaml"))
+    if like not in names:
+        raise InputError(f"there is no recipe {like!r}", f"Known are {', '.join(names)}")
+    if path.exists():
+        raise InputError(f"{path} exists", "Name another file, or delete it")
+    with writing(path) as temporary:
+        temporary.write_text((shelf / f"{like}.yaml").read_text("utf-8"), encoding="utf-8")
+    typer.echo(f"wrote {path}; next: monotreme run {path}")
+
+
+@app.command(
+    epilog=examples(
+        "monotreme run recipe.yaml",
+        "monotreme run recipe.yaml --set train.rank=32 --set name=rank-32",
+        "monotreme run runs/pocket",
+    )
+)
+def run(
+    where: Where,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    gpus: Gpus = 1,
+) -> None:
+    """Do all six stages; what is up to date stays, what was interrupted goes on."""
+    from monotreme.recipe import STAGES
+
+    found = execute(STAGES, where, set_, runs, force, as_json, quiet, gpus)
+    if not (as_json or quiet):
+        show_summary(found)
+
+
+@app.command(epilog=examples("monotreme plan recipe.yaml", "monotreme plan recipe.yaml --json"))
+def plan(where: Where, set_: Set = None, runs: Runs = RUNS, as_json: Json = False) -> None:
+    """Check the recipe and its inputs; list what would run and what is up to date."""
+    from monotreme import pipeline
+
+    found = pipeline.find_run(where, runs, set_ or ())
+    steps = list(pipeline.plan(found))
+    if as_json:
+        print_json({"run": str(found.folder), "stages": [plain(step) for step in steps]})
+        return
+    typer.echo(f"{found.folder}")
+    for step in steps:
+        typer.echo(f"  {step.stage:<14} {step.state} {step.detail}".rstrip())
+
+
+def _verb(stage: str, what: str, *more: str) -> None:
+    """Make the command of one stage."""
+
+    def command(
+        where: Where,
+        set_: Set = None,
+        runs: Runs = RUNS,
+        force: Force = False,
+        as_json: Json = False,
+        quiet: Quiet = False,
+    ) -> None:
+        execute((stage,), where, set_, runs, force, as_json, quiet)
+
+    command.__doc__ = what
+    lines = (f"monotreme {stage} recipe.yaml", f"monotreme {stage} runs/pocket --force", *more)
+    app.command(name=stage, epilog=examples(*lines))(command)
+
+
+_verb(
+    "curate",
+    "Read the sources, drop what is off topic and every duplicate, each with its reason.",
+    "monotreme curate recipe.yaml --set curate.threshold=0.85",
+)
+
+
+@app.command(
+    epilog=examples(
+        "monotreme decontaminate recipe.yaml",
+        "monotreme decontaminate runs/pocket --force",
+        "monotreme decontaminate recipe.yaml --self-test",
+    )
+)
+def decontaminate(
+    where: Where,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    plant: Annotated[
+        bool,
+        typer.Option("--self-test", help="Plant altered benchmark questions and count the found."),
+    ] = False,
+) -> None:
+    """Find benchmark questions that leaked into the set, and drop them."""
+    if not plant:
+        execute(("decontaminate",), where, set_, runs, force, as_json, quiet)
+        return
+    from monotreme import pipeline, self_test
+
+    found = pipeline.find_run(where, runs, set_ or ())
+    with interruptible(), found.open():
+        measured = self_test.self_test(found)
+    if as_json:
+        print_json(self_test.figures(measured))
+    else:
+        self_test.print_figures(measured)
+
+
+@app.command(
+    epilog=examples(
+        "monotreme train recipe.yaml",
+        "monotreme train runs/pocket --force",
+        "monotreme train recipe.yaml --gpus 8",
+        "monotreme train recipe.yaml --set train.learning_rate=3e-4",
+    )
+)
+def train(
+    where: Where,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    gpus: Gpus = 1,
+) -> None:
+    """Train the LoRA adapter; an interrupted training goes on at its last checkpoint."""
+    if int(os.environ.get("RANK", "0")):  # torchrun started it to help the one of rank 0
+        from monotreme import pipeline
+
+        pipeline.follow(where, runs, set_ or ())
+        return
+    execute(("train",), where, set_, runs, force, as_json, quiet, gpus)
+
+
+_verb("merge", "Merge the adapter into its base and into other models of the same shape.")
+_verb("evaluate", "Score base, adapter and merges; paired deltas with error bars.")
+
+
+@app.command(
+    epilog=examples("monotreme release recipe.yaml", "monotreme release recipe.yaml --push")
+)
+def release(
+    where: Where,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    push: Annotated[
+        bool, typer.Option("--push", help="Upload to the Hub, after preparing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Upload without asking.")] = False,
+) -> None:
+    """Prepare the data set, the adapter and their cards for publishing; upload with --push."""
+    from monotreme import pipeline
+
+    found = execute(("release",), where, set_, runs, force, as_json, quiet)
+    if push:
+        for address in pipeline.push(found, lambda uploads: yes or confirm(uploads)):
+            typer.echo(f"pushed {address}")

@@ -1,0 +1,123 @@
+"""The commands that look at a run, or judge pairs."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monotreme.cli.app import (
+    RUNS,
+    Folder,
+    Json,
+    Runs,
+    app,
+    examples,
+    interruptible,
+    print_json,
+    show_summary,
+)
+from monotreme.errors import InputError
+
+
+@app.command(
+    epilog=examples(
+        "monotreme show runs/pocket",
+        "monotreme show runs/pocket dropped --source science --limit 5",
+        "monotreme show runs/pocket --similar-to 3f9c2a",
+        "monotreme show runs/pocket leaked",
+    )
+)
+def show(
+    folder: Folder,
+    what: Annotated[str, typer.Argument(help="summary, dropped or leaked.")] = "summary",
+    source: Annotated[str | None, typer.Option(help="Only rows of this source.")] = None,
+    similar_to: Annotated[
+        str | None, typer.Option(metavar="ID", help="What is near a question, kept or not.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Print what a run found: the summary, the rows that were dropped and why, or look-alikes."""
+    from monotreme import pipeline
+    from monotreme.report import terminal
+
+    found = pipeline.find_run(folder, RUNS)
+    if similar_to is not None:
+        near = terminal.similar_to(found, similar_to, limit)
+        print_json(near) if as_json else terminal.print_similar(near)
+        return
+    if what == "summary":
+        print_json(terminal.summary(found)) if as_json else show_summary(found)
+        return
+    if what not in terminal.ROWS:
+        known = ", ".join(("summary", *terminal.ROWS))
+        raise InputError(f"there is nothing called {what!r} to show", f"Known are {known}")
+    rows = terminal.rows(found, what, source, limit)
+    if as_json:
+        print_json(rows)
+    else:
+        terminal.print_rows(rows)
+
+
+@app.command(epilog=examples("monotreme judge pairs.jsonl --output judged.jsonl"))
+def judge(
+    pairs: Annotated[
+        Path,
+        typer.Argument(help="JSON Lines: benchmark_question, train_instruction and what is known."),
+    ],
+    output: Annotated[Path | None, typer.Option(help="File to write; else printed.")] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Judge pairs of questions from a file as decontaminate would, at any similarity."""
+    from monotreme import judge as judging
+
+    with interruptible():
+        rows = judging.judge_file(pairs, runs / ".cache" / "embeddings")
+    if output is None:
+        for row in rows:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+    else:
+        judging.write_lines(rows, output)
+        typer.echo(f"wrote {len(rows)} verdicts to {output}", err=True)
+
+
+@app.command(
+    epilog=examples(
+        "monotreme review runs/pocket",
+        "monotreme review runs/pocket --reviewer ada --port 8899 --no-browser",
+        "monotreme review runs/pocket --export verdicts.csv",
+        "monotreme review runs/pocket --import verdicts.csv",
+    )
+)
+def review(
+    folder: Folder,
+    reviewer: Annotated[
+        str | None, typer.Option(help="Your name beside your verdicts; else your login's.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    export: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Write pairs and verdicts; no page.")
+    ] = None,
+    import_: Annotated[
+        Path | None, typer.Option("--import", metavar="CSV", help="Take verdicts in; no page.")
+    ] = None,
+) -> None:
+    """Judge the pairs that decontaminate found, on a local web page; it then applies the verdicts."""
+    import getpass
+
+    from monotreme.review import exchange, serve
+    from monotreme.run import open_run
+    from monotreme.verdicts import reviewer_name
+
+    found, name = open_run(folder), reviewer_name(reviewer or getpass.getuser())
+    if export is not None:
+        typer.echo(f"wrote {exchange.export_verdicts(found, export):,} pairs to {export}")
+    if import_ is not None:
+        typer.echo(f"took in {exchange.import_verdicts(found, import_, name):,} verdicts")
+    if export is None and import_ is None:
+        typer.echo("Each address opens the page once; Ctrl-C ends.")
+        serve.serve(found, name, port, typer.echo, browser)
+    if export is None:
+        typer.echo(f"monotreme decontaminate {folder} applies the verdicts")
