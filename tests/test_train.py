@@ -15,11 +15,11 @@ import torch
 from conftest import finish, sums, write_model, write_tokenizer
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from tiny_training import EXACT, MLP, fresh_model, gradients, in_float64, step_loss, uneven
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 from transformers import get_cosine_schedule_with_warmup as reference_schedule
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from monotreme import train
 from monotreme.errors import InputError, MismatchError, StorageError
@@ -29,19 +29,14 @@ from monotreme.run import Run
 from monotreme.storage import sha256
 from monotreme.train import attention, batches, loop
 from monotreme.train.checkpoint import Checkpoints
+from monotreme.train.dropout import key_dropout
 from monotreme.train.encode import Encoded, encode, load_tokenizer
 from monotreme.train.lora import (
-    add_adapter,
-    lora_config,
     max_positions,
     save_adapter,
-    trainable,
 )
-from monotreme.train.loss import question_losses
 from monotreme.train.parallel import Team
 
-MLP = ["gate_proj", "up_proj", "down_proj"]
-EXACT = {"rtol": 1e-12, "atol": 1e-12}
 # PEFT 0.21 asks transformers for a property by its old name
 PEFT_WARNING = "ignore:`is_gradient_checkpointing`:FutureWarning"
 
@@ -55,58 +50,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def uneven(num: int) -> list[Question]:
-    """Questions whose answers differ much in length, from three sources."""
-    return [
-        replace(q, output=q.output * (1 + 3 * (i % 4)), source=f"source {i % 3}")
-        for i, q in enumerate(sums(num))
-    ]
-
-
-def fresh_model(folder: Path, dropout: float = 0.0, targets: list[str] = MLP) -> Any:
-    """The tiny model with an adapter whose B is not zero, so that A has a gradient."""
-    model = add_adapter(
-        load_model(folder, "fp32", False, attention.ATTENTION),
-        lora_config(4, 8, dropout, targets),
-        0,
-    )
-    torch.manual_seed(1)
-    for name, weight in trainable(model).items():
-        if "lora_B" in name:
-            nn.init.normal_(weight, std=0.1)
-    loop.drop_in_adapter_only(model)
-    return model
-
-
 @pytest.fixture
 def model64(tiny_model: Path) -> Any:
-    """The same in float64, where only a mistake makes a difference.
-
-    Its norms are torch's own: transformers' compute in float32 whatever they are given.
-    """
-    model = fresh_model(tiny_model, targets=[*MLP, "q_proj", "k_proj", "v_proj"])
-    for name, module in list(model.named_modules()):
-        if isinstance(module, LlamaRMSNorm):
-            norm = nn.RMSNorm(32, eps=module.variance_epsilon).requires_grad_(False)
-            model.set_submodule(name, norm)
-    return model.double()
+    return in_float64(fresh_model(tiny_model, targets=[*MLP, "q_proj", "k_proj", "v_proj"]))
 
 
 @pytest.fixture(scope="module")
 def encoded(tiny_model: Path) -> Encoded:
     return encode(load_tokenizer(tiny_model, False), uneven(9), 512)[0]
-
-
-def gradients(model: Any, loss: Tensor) -> dict[str, Tensor]:
-    weights = trainable(model)
-    return dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
-
-
-def step_loss(model: Any, encoded: Encoded, chosen: Any, weighting: Any, budget: int) -> Tensor:
-    weights = batches.token_weights(encoded.num_answer_tokens[chosen], weighting)
-    rows = batches.micro_batches(encoded, chosen, weights, budget)
-    with question_losses(model) as losses:
-        return torch.cat([losses(row, False) for row in rows]).sum()
 
 
 def mean_losses_alone(model: Any, encoded: Encoded) -> list[Tensor]:
@@ -195,8 +146,9 @@ def test_dropout_works_in_the_adapter_alone(tiny_model: Path, encoded: Encoded) 
     assert all("lora_dropout" in name for name in training)
     losses = []
     for seed in (3, 3, 4):
-        torch.manual_seed(seed)
-        losses.append(step_loss(model, encoded, np.arange(9), "question", 512))
+        draws = key_dropout(model, seed)
+        losses.append(step_loss(model, encoded, np.arange(9), "question", 512, draws))
+    assert [name for name, m in model.named_modules() if m.training] == training
     assert losses[0] == losses[1] != losses[2]
 
 

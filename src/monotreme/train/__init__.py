@@ -1,7 +1,7 @@
 """Train: a LoRA adapter on the base model, from the decontaminated questions (paper, section 3).
 
 encode (texts → tokens) → batches (steps, rows, weights) → loop (updates, log), with attention, lora,
-dropout, fused, loss, parallel and checkpoint beside it.
+dropout, fused_mlp, loss, parallel and checkpoint beside it.
 """
 
 import json

@@ -1,128 +1,147 @@
-"""Dropout whose masks are a function of (seed, step, question, position, layer) and nothing else.
+"""The adapter's dropout: masks that are a function of what they fall on, and of nothing else.
 
-So neither the cut of a batch into rows, nor the number of GPUs, nor a resume changes a mask, and a
-mask can be drawn again in the backward pass instead of being kept. Integers only: the same on every
-device. Legend: T tokens of a row, F features.
+A mask is an integer hash of seed, step, question, position in the question, layer and feature. So
+neither the order of the questions, nor the cut into rows, nor who computes a row changes it; and the
+backward pass draws it again instead of keeping it. Legend: T tokens of a row, F features.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from monotreme.records import digest
 from monotreme.train.batches import MicroBatch
 
-# Constants of lowbias32 (C. Wellons, "Prospecting for hash functions", 2018) as signed integers, and
-# of splitmix64 (G. Steele, D. Lea, C. Flood, OOPSLA 2014).
-_LOW_1, _LOW_2 = 0x7FEB352D, 0x846CA68B - 2**32
-_SPLIT_1, _SPLIT_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_QUESTION, _POSITION = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
-
-Mask = Callable[[int], Tensor]  # number of features F → (T, F) bool, what stays
+# Multipliers of lowbias32 (C. Wellons, "Prospecting for Hash Functions", 2018), as signed integers.
+FIRST, SECOND = 0x7FEB352D, 0x846CA68B - 2**32
+LANES = 2**16  # a 32-bit hash serves two features: p is rounded down to a multiple of 1 / 65,536
+BLOCK = 2**18  # hashes at a time on the processor: what its nearest caches hold
 
 
 class Draws:
-    """What decides the masks of the row under way.
+    """What the masks of the forward pass under way depend on, apart from layer and feature.
 
     Attributes:
-        tokens_T: int32, a hash of seed, step, question and position of each token of the row.
+        tokens_T: int32, a hash of seed, step, question and position of each token.
     """
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
+        self._seed = str(seed)
         self.tokens_T = torch.empty(0, dtype=torch.int32)
 
     def begin(self, step: int, row: MicroBatch, device: torch.device) -> None:
-        """The next forward pass is of this row in this step."""
-        start = np.uint64(int(digest("dropout", str(self._seed), str(step))[:16], 16))
-        lengths = np.diff(row.cu_seq_lens.numpy())
-        questions_T = np.repeat(row.questions, lengths).astype(np.uint64)
-        positions_T = row.position_ids[0].numpy().astype(np.uint64)
-        mixed_T = _mix64(start + questions_T * _QUESTION + positions_T * _POSITION)
-        self.tokens_T = torch.from_numpy((mixed_T >> np.uint64(32)).astype(np.uint32).view(np.int32)).to(device)  # fmt: skip
+        """Say that the next forward pass is that of a row of a step (counted from 0)."""
+        asked = [_key("question", self._seed, str(step), str(q)) for q in row.questions.tolist()]
+        keys_Q = torch.tensor(asked, dtype=torch.int32)
+        keys_T = keys_Q.repeat_interleave(row.cu_seq_lens.diff(), output_size=row.ids.numel())
+        self.tokens_T = _mixed(keys_T ^ _mixed(row.position_ids[0].int() + 1)).to(device)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What one layer drops in one forward pass; drawn each time it is asked for."""
+
+    tokens: Tensor  # (T,) int32
+    key: int
+    p: float
+
+    def lost(self, num_features: int) -> Tensor:
+        """(T, F) bool: true where a feature of a token is dropped."""
+        rows_T, half = _mixed(self.tokens ^ self.key), -(-num_features // 2)
+        features = _features(half, rows_T.device)
+        lost_TF = torch.empty(len(rows_T), num_features, dtype=torch.bool, device=rows_T.device)
+        rows = max(1, BLOCK // half) if rows_T.device.type == "cpu" else len(rows_T)
+        for start in range(0, len(rows_T), rows):
+            lanes = _lanes(rows_T[start : start + rows, None] ^ features)[:, :num_features]
+            torch.lt(lanes, int(self.p * LANES) - LANES // 2, out=lost_TF[start : start + rows])
+        return lost_TF
+
+    def drop(self, x: Tensor, lost_TF: Tensor) -> Tensor:
+        """The rest of x (…, T, F), made larger by as much as is lost on average."""
+        return (x * (1 / (1 - self.p))).masked_fill_(lost_TF, 0)
 
 
 class KeyedDropout(nn.Module):
-    """`nn.Dropout` with masks from `Draws`.
+    """`nn.Dropout` of the tokens that `Draws` tells of.
 
     Args:
-        name: of the layer, of which the masks are a function.
+        name: of this dropout in the model; another name draws other masks.
     """
 
     def __init__(self, p: float, name: str, draws: Draws) -> None:
         super().__init__()
-        self.p = p
-        self.key = int(digest("layer", name)[:7], 16)
-        self._draws = draws
+        self.p, self._key, self._draws = p, _key("layer", name), draws
+
+    def mask(self) -> Mask | None:
+        """Of the forward pass under way; None where nothing is dropped."""
+        return Mask(self._draws.tokens_T, self._key, self.p) if self.training else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (1, T, F)."""
-        if not self.training:
-            return x
-        drop: Any = _Dropped.apply
-        dropped: Tensor = drop(x, self._draws.tokens_T, self.key, self.p)
-        return dropped
-
-    def mask(self) -> "Mask | None":
-        """What draws the mask of the row under way, then or later; None where nothing is dropped."""
-        if not self.training:
-            return None
-        return partial(keep, self._draws.tokens_T, self.key, self.p)
+        """x: (1, T, F) or (T, F)."""
+        mask, drop = self.mask(), cast(Callable[[Tensor, Mask], Tensor], _Dropped.apply)
+        return x if mask is None else drop(x, mask)
 
 
 class _Dropped(torch.autograd.Function):
-    """Keeps the hash of the tokens for the backward pass, not the mask."""
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Mask) -> Tensor:
+        ctx.mask = mask
+        return mask.drop(x, mask.lost(x.shape[-1]))
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, tokens_T: Tensor, key: int, p: float) -> Tensor:
-        ctx.save_for_backward(tokens_T)
-        ctx.key, ctx.p = key, p
-        return x * keep(tokens_T, key, p, x.shape[-1]) / (1 - p)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (grad,) = grads
-        mask = keep(ctx.saved_tensors[0], ctx.key, ctx.p, grad.shape[-1])
-        return grad * mask / (1 - ctx.p), None, None, None
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.mask.drop(grad, ctx.mask.lost(grad.shape[-1])), None
 
 
-def keep(tokens_T: Tensor, key: int, p: float, num_features: int) -> Tensor:
-    """(T, F) bool, true with probability 1 − p."""
-    rows_T = _mix32(tokens_T ^ key)
-    mixed_TF = rows_T[:, None] ^ _features(num_features, tokens_T.device)
-    mixed_TF.mul_(_LOW_1)
-    mixed_TF ^= (mixed_TF >> 15) & 0x1FFFF  # a shift of signed integers copies the sign
-    mixed_TF.mul_(_LOW_2)
-    return mixed_TF >= round(p * 2**32) - 2**31
+def key_dropout(model: nn.Module, seed: int) -> Draws:
+    """Let every dropout of the adapter in `model` draw keyed masks; returns what tells them of a row.
+
+    A second call replaces the seed, and what told of rows before.
+    """
+    draws = Draws(seed)
+    for name, module in list(model.named_modules()):
+        if ".lora_dropout." in name and isinstance(module, nn.Dropout | KeyedDropout):
+            keyed = KeyedDropout(module.p, name, draws).train(module.training)
+            model.set_submodule(name, keyed)
+    return draws
+
+
+def _key(*parts: str) -> int:
+    """A signed 32-bit number."""
+    return int.from_bytes(bytes.fromhex(digest("dropout", *parts)[:8]), "big", signed=True)
 
 
 @lru_cache(maxsize=16)
 def _features(num: int, device: torch.device) -> Tensor:
-    return _mix32(torch.arange(1, num + 1, dtype=torch.int32, device=device))
+    return _mixed(torch.arange(1, num + 1, dtype=torch.int32)).to(device)
 
 
-def _mix32(x: Tensor) -> Tensor:
-    x = (x ^ ((x >> 16) & 0xFFFF)) * _LOW_1
-    x = (x ^ ((x >> 15) & 0x1FFFF)) * _LOW_2
-    return x ^ ((x >> 16) & 0xFFFF)
+def _mixed(x: Tensor) -> Tensor:
+    """lowbias32: a permutation of the 32-bit integers that looks random. x: int32."""
+    return _avalanche(x ^ _shifted(x, 16))
 
 
-def _mix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    x = np.multiply(x ^ (x >> np.uint64(30)), _SPLIT_1)
-    x = np.multiply(x ^ (x >> np.uint64(27)), _SPLIT_2)
-    mixed: NDArray[np.uint64] = x ^ (x >> np.uint64(31))
-    return mixed
+def _avalanche(x: Tensor) -> Tensor:
+    """The rounds of lowbias32 after its first shift, in place."""
+    x = x.mul_(FIRST)
+    x = x.bitwise_xor_(_shifted(x, 15)).mul_(SECOND)
+    return x.bitwise_xor_(_shifted(x, 16))
 
 
-def key_dropout(model: nn.Module, seed: int) -> Draws:
-    """Put `KeyedDropout` in the place of every dropout of the adapter; returns what feeds them."""
-    draws = Draws(seed)
-    for name, module in list(model.named_modules()):
-        if ".lora_dropout." in name and isinstance(module, nn.Dropout):
-            model.set_submodule(name, KeyedDropout(module.p, name, draws))
-    return draws
+def _lanes(hashes: Tensor) -> Tensor:
+    """(rows, 2 × columns) int16, two from each of (rows, columns) int32, which it overwrites.
+
+    The first shift of lowbias32 is left out: both sides of what comes in were mixed already.
+    """
+    return _avalanche(hashes).view(torch.int16)
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """x >> bits, with zeros coming in; torch's own shift of signed integers copies the sign."""
+    return (x >> bits).bitwise_and_((1 << (32 - bits)) - 1)

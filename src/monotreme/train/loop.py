@@ -37,7 +37,7 @@ from monotreme.train.batches import (
 from monotreme.train.checkpoint import Checkpoints, notice
 from monotreme.train.dropout import Draws, key_dropout
 from monotreme.train.encode import Encoded
-from monotreme.train.fused import fuse
+from monotreme.train.fused_mlp import Way, fused
 from monotreme.train.lora import drop_in_adapter_only, trainable
 from monotreme.train.loss import Losses, question_losses
 from monotreme.train.parallel import STOP, Team
@@ -86,15 +86,15 @@ def train(
     checkpoints: Checkpoints,
     log: Path,
     team: Team,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Train the adapter in `model` in place, from the newest checkpoint if there is one.
 
     Leaves one JSON line a step in `log`. SIGTERM and Ctrl-C end the step under way, save a
     checkpoint and exit; a second one acts at once.
 
     Returns:
-        `fused_blocks`, how many of the model's blocks go through the fused function (fused.py), and
-        `row_tokens`, the tokens of a row at most that the memory has proven enough for.
+        `mlp`, how the adapted MLPs were computed (fused_mlp.py), and `row_tokens`, the tokens of a
+        row at most that the memory has proven enough for.
 
     Raises:
         InputError: the loss or its gradient is not a finite number, or the GPU's memory is full.
@@ -128,7 +128,7 @@ def train(
                 )
                 break
         team.stop(parameters)
-    return {"fused_blocks": work.num_fused, "row_tokens": work.row_tokens}
+    return {"mlp": work.mlp, "row_tokens": work.row_tokens}
 
 
 def follow(model: Any, encoded: Encoded, settings: Settings, team: Team) -> None:
@@ -146,7 +146,7 @@ class Work:
 
     Attributes:
         parameters: the adapter's.
-        num_fused: blocks of the model that go through the fused function.
+        mlp: how the adapted MLPs are computed (fused_mlp.py).
         row_tokens: tokens of a row at most, halved whenever the memory is too small for them.
     """
 
@@ -156,7 +156,7 @@ class Work:
     parameters: Mapping[str, nn.Parameter]
     losses: Losses
     draws: Draws
-    num_fused: int
+    mlp: Way
     row_tokens: int
 
     def questions_of(self, step: int) -> NDArray[np.int64]:
@@ -220,11 +220,10 @@ class Work:
 def prepared(model: Any, encoded: Encoded, settings: Settings, team: Team) -> Iterator[Work]:
     """The model made ready for steps: keyed dropout in the adapter, fused blocks, no head."""
     draws = key_dropout(model, settings.seed)
-    num_fused = fuse(model)
     drop_in_adapter_only(model)
-    with question_losses(model) as losses:
+    with fused(model) as way, question_losses(model) as losses:
         rows = settings.row_tokens
-        yield Work(encoded, settings, team, trainable(model), losses, draws, num_fused, rows)
+        yield Work(encoded, settings, team, trainable(model), losses, draws, way, rows)
 
 
 def _update(
