@@ -12,6 +12,7 @@ from monotreme.errors import InputError
 from monotreme.records import read_table
 from monotreme.review.marks import mark
 from monotreme.run import Run
+from monotreme.triage.sides import split_options
 from monotreme.verdicts import Pair
 
 TITLE = 90  # characters of a question in the list
@@ -50,9 +51,14 @@ class Pairs:
         """Everything that the page shows of one pair, texts in marked pieces."""
         row = self.rows[number]
         question = self.questions[row["id"]]
-        ours = [question["instruction"], question["input"]]
-        theirs = [row["benchmark_passage"], row["benchmark_stem"], *row["benchmark_options"]]
-        left, right = mark([t[:SHOWN] for t in ours], [t[:SHOWN] for t in theirs])
+        ours = [question[name][:SHOWN] for name in ("instruction", "input")]
+        theirs = [row[f"benchmark_{name}"][:SHOWN] for name in ("passage", "stem")]
+        options = [option[:SHOWN] for option in row["benchmark_options"]]
+        if split_options("\n".join(ours))[1]:  # else every option would be a difference
+            left, right = mark(ours, [*theirs, *options])
+        else:
+            left, right = mark(ours, theirs)
+            right += mark(options, options)[0]
         facts = {name: row[name] for name in FACTS} | {"affected": row["affected"]}
         about = {name: question[name] for name in ("source", "license", "llm_written", "subject")}
         return {
