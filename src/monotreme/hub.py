@@ -78,15 +78,19 @@ def resolve(kind: Literal["dataset", "model"], name: str, revision: str | None) 
     return str(info.sha)
 
 
-def download_model(name: str, revision: str, trust_remote_code: bool = False) -> Path:
+def download_model(
+    name: str, revision: str, trust_remote_code: bool = False, weights: bool = True
+) -> Path:
     """A model's safetensors, configuration, tokenizer and licence, downloaded once into the cache.
 
     Args:
         trust_remote_code: fetch the model's own code too.
+        weights: false leaves the safetensors where they are.
     """
     from huggingface_hub import snapshot_download
 
-    wanted = [*MODEL_FILES, "*.py"] if trust_remote_code else MODEL_FILES
+    wanted = [*MODEL_FILES, "*.py"] if trust_remote_code else list(MODEL_FILES)
+    wanted = [name for name in wanted if weights or not name.endswith(".safetensors")]
     with hub_errors(f"model {name}"):
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
 

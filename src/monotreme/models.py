@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from monotreme.errors import InputError
@@ -30,6 +30,15 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     """
     options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     return _loaded(AutoTokenizer.from_pretrained, folder, **options)
+
+
+def load_config(folder: Path) -> Any:
+    """The configuration of a model folder.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return _loaded(AutoConfig.from_pretrained, folder, local_files_only=True)
 
 
 def load_model(

@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from monotreme.errors import InputError
 from monotreme.recipe import STAGES, load_recipe
@@ -62,6 +62,20 @@ def plan(run: Run, stages: Sequence[str] = STAGES) -> Iterator[Step]:
         else:
             yield Step(name, "to run")
             waits_for = name
+
+
+def plan_training(run: Run, steps: Sequence[Step]) -> dict[str, Any] | None:
+    """What the training will take, once its questions are there; None before, and after it.
+
+    Raises:
+        InputError, RemoteError: the base's configuration or tokenizer cannot be read.
+    """
+    state = {step.stage: step.state for step in steps}
+    if state["decontaminate"] != "up to date" or state["train"] == "up to date":
+        return None
+    from monotreme import train
+
+    return train.plan_of(run)
 
 
 def execute(

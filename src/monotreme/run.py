@@ -172,8 +172,8 @@ class Run:
             self._write_about()
         return self._pins[key]
 
-    def model(self, ref: ModelRef) -> Path:
-        """The local folder of a model; downloads it when it is a Hub name."""
+    def model(self, ref: ModelRef, weights: bool = True) -> Path:
+        """The local folder of a model; downloads it, or all but its weights, if it is a Hub name."""
         path = self.locate(ref.model)
         if path.is_dir():
             return path
@@ -182,7 +182,7 @@ class Run:
                 f"model folder {path} does not exist", "Correct the path in the recipe"
             )
         commit = self.pin("model", ref.model, ref.revision)
-        return hub.download_model(ref.model, commit, ref.trust_remote_code)
+        return hub.download_model(ref.model, commit, ref.trust_remote_code, weights)
 
     def model_digest(self, ref: ModelRef) -> str:
         """What identifies a model: its Hub commit, or the SHA-256 of its local folder."""

@@ -74,19 +74,39 @@ def run(
         show_summary(found)
 
 
-@app.command(epilog=examples("monotreme plan recipe.yaml", "monotreme plan recipe.yaml --json"))
-def plan(where: Where, set_: Set = None, runs: Runs = RUNS, as_json: Json = False) -> None:
-    """Check the recipe and its inputs; list what would run and what is up to date."""
+@app.command(
+    epilog=examples(
+        "monotreme plan recipe.yaml",
+        "monotreme plan recipe.yaml --price-per-hour 3.5",
+        "monotreme plan recipe.yaml --json",
+    )
+)
+def plan(
+    where: Where,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+    price_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="Of a GPU; the training's cost is told too.")
+    ] = None,
+) -> None:
+    """Check the recipe and its inputs; list what would run, and what the training will take."""
     from monotreme import pipeline
 
     found = pipeline.find_run(where, runs, set_ or ())
     steps = list(pipeline.plan(found))
+    training = pipeline.plan_training(found, steps)
     if as_json:
-        print_json({"run": str(found.folder), "stages": [plain(step) for step in steps]})
+        stages = [plain(step) for step in steps]
+        print_json({"run": str(found.folder), "stages": stages, "training": training})
         return
     typer.echo(f"{found.folder}")
     for step in steps:
         typer.echo(f"  {step.stage:<14} {step.state} {step.detail}".rstrip())
+    if training:
+        from monotreme.report.terminal import print_training_plan
+
+        print_training_plan(training, price_per_hour)
 
 
 def _verb(stage: str, what: str, *more: str) -> None:

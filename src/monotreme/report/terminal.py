@@ -192,6 +192,30 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         console.print(f"card: {escape(card)}", soft_wrap=True)
 
 
+def print_training_plan(
+    plan: dict[str, Any], price_per_hour: float | None, console: Console | None = None
+) -> None:
+    """What a training will take (train.plan_of): counts, then estimates by GPU."""
+    console = console or Console()
+    memory = ", ".join(f"{k.replace('_', ' ')} {v:,.1f}" for k, v in plan["memory_gib"].items())
+    lengths = ", ".join(f"{name}: {num:,}" for name, num in plan["histogram"].items())
+    console.print(
+        f"training: {plan['questions']:,} questions, {plan['tokens']:,} tokens "
+        f"(mean {plan['mean_tokens']:,.0f}, longest {plan['longest']:,}), {plan['steps']:,} steps\n"
+        f"questions by tokens: {lengths}\n"
+        f"{plan['trainable_parameters']:,} of {plan['parameters']:,} parameters trained, "
+        f"{plan['petaflop']:,.3g} PFLOP\n"
+        f"memory in GiB, estimated: {memory}",
+        highlight=False,
+    )
+    table = Table("GPU", "minutes at half its peak", "fits", *(["price"] if price_per_hour else []))
+    table.title = "Estimates for one GPU, none of them measured"
+    for name, one in plan["gpus"].items():
+        price = [f"{one['minutes'] / 60 * price_per_hour:,.2f}"] if price_per_hour else []
+        table.add_row(name, f"{one['minutes']:,.1f}", "yes" if one["fits"] else "no", *price)
+    console.print(table)
+
+
 def _perplexity_line(rows: Sequence[dict[str, Any]]) -> str:
     each = ", ".join(f"{escape(row['model'])} {row['perplexity']:.2f}" for row in rows)
     return f"perplexity on held-out text: {each}"

@@ -1,7 +1,7 @@
 """Train: a LoRA adapter on the base model, from the decontaminated questions (paper, section 3).
 
 encode (texts → tokens) → batches (steps, rows, weights) → loop (updates, log), with attention, lora,
-dropout, fused_mlp, loss, parallel and checkpoint beside it.
+dropout, fused_mlp, loss, parallel, checkpoint and plan beside it.
 """
 
 import json
@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from monotreme.errors import InputError, MismatchError
-from monotreme.models import load_model
+from monotreme.models import load_config, load_model
 from monotreme.plot import line_chart
 from monotreme.records import Counts, Dropped, Question, digest, dropped_table, read_questions
 from monotreme.run import Run
 from monotreme.storage import sha256
-from monotreme.train import loop
+from monotreme.train import loop, plan
 from monotreme.train.attention import ATTENTION, check_isolation
 from monotreme.train.batches import questions_reached
 from monotreme.train.checkpoint import Checkpoints
@@ -125,6 +125,24 @@ def _settings(run: Run) -> Settings:
         save_steps=SAVE_STEPS,
         seed=run.recipe.seed,
     )
+
+
+def plan_of(run: Run) -> dict[str, Any]:
+    """What the training will take (plan.py), from the questions that decontaminate left.
+
+    Raises:
+        InputError: there are none yet, or the base cannot be read.
+    """
+    recipe = run.recipe.train
+    questions = read_questions(run.output("decontaminate", "questions.parquet"))
+    folder = run.model(recipe.base, weights=False)
+    tokenizer = load_tokenizer(folder, recipe.base.trust_remote_code)
+    size = plan.size_of(load_config(folder), recipe.rank, recipe.targets)
+    encoded, _, dropped = encode(tokenizer, questions, recipe.max_length)
+    weight_bytes = {"bf16": 2, "fp32": 4}[recipe.precision]
+    rows = 4 * recipe.max_length  # on a GPU, see _settings
+    found = plan.plan(size, encoded, recipe.batch_size, recipe.epochs, weight_bytes, rows)
+    return {**found, "too_long_or_empty": len(dropped)}
 
 
 def _is_checked(run: Run, found: str) -> bool:
