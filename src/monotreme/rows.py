@@ -189,7 +189,15 @@ def _read_json(path: Path, label: str) -> Rows:
 
 def _read_csv(path: Path, label: str) -> Rows:
     """Comma-separated, with a header; every value is a text."""
-    csv.field_size_limit(MAX_ROW_BYTES)  # the module's own limit, 128 KiB, is less than a row's
+    # The module's own limit, 128 KiB, is less than a row's; it is one for the whole process.
+    before = csv.field_size_limit(MAX_ROW_BYTES)
+    try:
+        yield from _csv_rows(path, label)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _csv_rows(path: Path, label: str) -> Rows:
     reader = csv.reader(_text_lines(path), strict=True)
     header = _csv_header(path, reader)
     while True:
