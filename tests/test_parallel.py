@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from monotreme import train
+from monotreme.errors import InputError
 from monotreme.run import Run
 from monotreme.train.parallel import deal
 
@@ -63,6 +64,12 @@ def test_two_ranks_train_what_one_trains(make_run: Callable[..., Run]) -> None:
     for name, weight in weights.items():
         torch.testing.assert_close(others[name], weight, rtol=1e-4, atol=1e-6)
     assert two.record("train")["facts"]["num_ranks"] == 2
+
+
+def test_more_ranks_than_questions_of_a_step_are_refused(make_run: Callable[..., Run]) -> None:
+    run = replace(prepared(make_run, "many"), num_gpus=6)
+    with pytest.raises(InputError, match="6 processes for a batch of 5 questions"):
+        train.execute(run)
 
 
 def test_torchrun_leads_and_follows_too(make_run: Callable[..., Run], tmp_path: Path) -> None:

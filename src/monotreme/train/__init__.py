@@ -29,7 +29,7 @@ from monotreme.train.lora import (
     save_adapter,
     trainable,
 )
-from monotreme.train.parallel import following, leading
+from monotreme.train.parallel import check_size, following, leading
 
 NAME = "train"
 SAVE_STEPS = 50  # between checkpoints: minutes of work against seconds of writing
@@ -196,6 +196,7 @@ def execute(run: Run) -> None:
         MismatchError: the tokenizer does not belong to the model.
     """
     recipe = run.recipe.train
+    check_size(run.num_gpus, recipe.batch_size)
     with run.stage(NAME, found := inputs(run)) as work:
         checked = _is_checked(run, found["decontaminate/questions.parquet"])
         questions = read_questions(run.output("decontaminate", "questions.parquet"))

@@ -87,6 +87,16 @@ def deal(lengths_Q: Sequence[int], size: int) -> list[Indices]:
     return [np.array(sorted(mine), np.int64) for mine in places]
 
 
+def check_size(num_ranks: int, batch_size: int) -> None:
+    """Raise InputError if a step has fewer questions than there are ranks, asked for or torchrun's."""
+    size = int(os.environ.get("WORLD_SIZE", num_ranks))
+    if size > batch_size:
+        raise InputError(
+            f"{size} processes for a batch of {batch_size} questions leave {size - batch_size} idle",
+            f"Ask for at most {batch_size}, or raise train.batch_size",
+        )
+
+
 # ── making a team ───────────────────────────────────────────────────────────────────────────────
 
 
