@@ -28,8 +28,9 @@ bench: $(READY) ## ours against the peers, a script a claim
 docs: $(READY) ## the pages that are made from the code
 	$(BIN)/python docs/generate.py
 
-gpu: $(READY) ## tests that need a CUDA device
+gpu: $(READY) ## tests and figures that need a CUDA device
 	$(BIN)/pytest -m gpu
+	$(BIN)/python bench/train_gpu.py
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
