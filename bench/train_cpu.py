@@ -19,11 +19,13 @@ import json
 import tempfile
 import time
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from curate import product_rate
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
@@ -111,16 +113,16 @@ class _AfterFirst(TrainerCallback):
             self.started = time.process_time()
 
 
-def trainer(data: Encoded, folder: Path, at_once: int) -> float:
-    rows = [
-        {
-            "input_ids": data.ids[start:end].astype(np.int64),
-            "labels": np.where(data.is_answer[start:end], data.ids[start:end], -100).astype(
-                np.int64
-            ),
-        }
-        for start, end in zip(data.offsets[:-1].tolist(), data.offsets[1:].tolist(), strict=True)
+def rows_of(data: Encoded) -> list[dict[str, np.ndarray]]:
+    """The questions as transformers' Trainer takes them."""
+    labels = np.where(data.is_answer, data.ids, -100).astype(np.int64)
+    ids = data.ids.astype(np.int64)
+    return [
+        {"input_ids": ids[a:b], "labels": labels[a:b]} for a, b in pairwise(data.offsets.tolist())
     ]
+
+
+def trainer(data: Encoded, folder: Path, at_once: int) -> float:
     clock = _AfterFirst()
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"), per_device_train_batch_size=at_once,
@@ -128,7 +130,7 @@ def trainer(data: Encoded, folder: Path, at_once: int) -> float:
         lr_scheduler_type="cosine", report_to=[], save_strategy="no", logging_strategy="no",
         use_cpu=True, disable_tqdm=True, seed=0, dataloader_pin_memory=False,
     )  # fmt: skip
-    Trainer(fresh("sdpa"), arguments, padded, rows, callbacks=[clock]).train()
+    Trainer(fresh("sdpa"), arguments, padded, rows_of(data), callbacks=[clock]).train()
     return time.process_time() - clock.started
 
 
@@ -149,15 +151,8 @@ def floor(data: Encoded) -> float:
     """Seconds of the frozen products of all steps at the rate of the MLP's."""
     size = size_of(CONFIG, 16, MLP)
     work = flop(size, data.lengths, int(data.num_answer_tokens.sum()))
-    left, right = torch.randn(2048, CONFIG.hidden_size), torch.randn(CONFIG.hidden_size, CONFIG.intermediate_size)  # fmt: skip
-    spent = []
-    for _ in range(20):
-        started = time.process_time()
-        for _ in range(10):
-            left @ right
-        spent.append(time.process_time() - started)
-    rate = 10 * 2 * 2048 * CONFIG.hidden_size * CONFIG.intermediate_size / min(spent)
-    return work / rate
+    left = torch.randn(2048, CONFIG.hidden_size)
+    return work / product_rate(left, torch.randn(CONFIG.hidden_size, CONFIG.intermediate_size))
 
 
 def main() -> None:

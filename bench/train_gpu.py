@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 from peft import get_peft_model
-from train_cpu import BATCH, CONFIG, MLP, encoded, padded
+from train_cpu import BATCH, CONFIG, MLP, encoded, padded, rows_of
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from monotreme.records import Question
@@ -92,15 +92,6 @@ class _Steps(TrainerCallback):
 
 
 def trainer(config: LlamaConfig, device: torch.device, data: Encoded, at_once: int) -> list[float]:
-    rows = [
-        {
-            "input_ids": data.ids[a:b].astype("int64"),
-            "labels": (data.ids[a:b] * data.is_answer[a:b] - 100 * ~data.is_answer[a:b]).astype(
-                "int64"
-            ),
-        }
-        for a, b in zip(data.offsets[:-1].tolist(), data.offsets[1:].tolist(), strict=True)
-    ]
     steps = _Steps(device)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -108,7 +99,9 @@ def trainer(config: LlamaConfig, device: torch.device, data: Encoded, at_once: i
             gradient_accumulation_steps=BATCH // at_once, num_train_epochs=1, report_to=[], seed=0,
             save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=device.type == "cpu",
         )  # fmt: skip
-        Trainer(fresh(config, device, "sdpa"), arguments, padded, rows, callbacks=[steps]).train()
+        Trainer(
+            fresh(config, device, "sdpa"), arguments, padded, rows_of(data), callbacks=[steps]
+        ).train()
     return [b - a for a, b in zip(steps.times[:-1], steps.times[1:], strict=True)]
 
 

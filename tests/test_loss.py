@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import sums, write_model
+from tiny_training import EXACT, fresh_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from monotreme.models import load_model
 from monotreme.train import attention, loss
 from monotreme.train.batches import MicroBatch, micro_batches
 from monotreme.train.encode import encode, load_tokenizer
-from monotreme.train.lora import add_adapter, lora_config, trainable
-
-EXACT = {"rtol": 1e-12, "atol": 1e-12}
+from monotreme.train.lora import trainable
 
 
 @pytest.fixture
@@ -28,13 +26,7 @@ def row(tiny_model: Path) -> MicroBatch:
 
 
 def adapted(folder: Path, targets: list[str]) -> Any:
-    model = add_adapter(
-        load_model(folder, "fp32", False, attention.ATTENTION), lora_config(4, 8, 0.0, targets), 0
-    )
-    torch.manual_seed(1)
-    for weight in trainable(model).values():
-        nn.init.normal_(weight, std=0.1)
-    return model.double().eval()
+    return fresh_model(folder, targets=targets).double()
 
 
 def whole(model: Any, row: MicroBatch) -> Tensor:

@@ -285,7 +285,7 @@ def test_nothing_to_train_on_is_one_line(make_run: Callable[..., Run]) -> None:
 
 
 def test_the_models_own_limit_holds_too(make_run: Callable[..., Run], tiny_model: Path) -> None:
-    assert max_positions(load_model(tiny_model, "fp32", False, attention.ATTENTION)) == 512
+    assert max_positions(load_model(tiny_model, "fp32", False, attention.ATTENTION).config) == 512
     long = replace(sums(1)[0], output="7" * 600)
     run = stage(make_run, [*sums(3), long], max_length=4096)
     train.execute(run)

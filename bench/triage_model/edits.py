@@ -211,6 +211,12 @@ def _replace_once(text: str, pattern: str, new: str, rng: random.Random) -> str 
     return text[: match.start()] + match.expand(new) + text[match.end() :]
 
 
+def _exchanged(text: str, one: re.Match[str], two: re.Match[str]) -> str:
+    """Two parts of a text, the first before the second, each in the other's place."""
+    between = text[one.end() : two.start()]
+    return text[: one.start()] + two.group() + between + one.group() + text[two.end() :]
+
+
 def _plain_words(text: str, least: int = 4) -> list[re.Match[str]]:
     return [
         m
@@ -431,13 +437,7 @@ def numbers_exchanged(text: str, rng: random.Random) -> str | None:
     if not pairs:
         return None
     one, two = rng.choice(pairs)
-    return (
-        text[: one.start()]
-        + two.group()
-        + text[one.end() : two.start()]
-        + one.group()
-        + text[two.end() :]
-    )
+    return _exchanged(text, one, two)
 
 
 def vague(text: str, rng: random.Random) -> str | None:
@@ -529,13 +529,7 @@ def exchanged(text: str, rng: random.Random) -> str | None:
     if not pairs:
         return None
     one, two = rng.choice(pairs)
-    return (
-        text[: one.start()]
-        + two.group()
-        + text[one.end() : two.start()]
-        + one.group()
-        + text[two.end() :]
-    )
+    return _exchanged(text, one, two)
 
 
 def letters_exchanged(text: str, rng: random.Random) -> str | None:

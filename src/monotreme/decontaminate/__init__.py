@@ -62,10 +62,15 @@ def inputs(run: Run) -> dict[str, str]:
     """Digests of the curated questions, of what they are compared with and of people's verdicts."""
     questions = sha256(run.output("curate", "questions.parquet"))
     digests = {"curate/questions.parquet": questions, **against(run)}
-    settled = verdicts.settle(verdicts.read(run.folder / verdicts.FILE))
+    settled = _settled(run)
     if settled:
         digests[verdicts.FILE] = digest(json.dumps(sorted(settled.items())))
     return digests
+
+
+def _settled(run: Run) -> dict[verdicts.Pair, verdicts.Settled]:
+    """What people said of the run's pairs."""
+    return verdicts.settle(verdicts.read(run.folder / verdicts.FILE))
 
 
 def read_scored(run: Run, ref: BenchmarkRef) -> Scored:
@@ -93,8 +98,7 @@ def execute(run: Run) -> None:
         items = [item for one in scored for item in one.items]
         encoder, cache = find_encoder(*run.encoder()), run.cache("embeddings")
         pairs, precision = similar_pairs(questions, items, encoder, table.threshold, cache)
-        settled = verdicts.settle(verdicts.read(run.folder / verdicts.FILE))
-        matches = judge(questions, items, pairs, table.threshold, settled)
+        matches = judge(questions, items, pairs, table.threshold, _settled(run))
         asked: dict[str, Any] | None = None
         if service:
             matches, asked = ask_about_undecided(matches, service, run.cache("llm_judge"))

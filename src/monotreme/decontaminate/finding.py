@@ -50,7 +50,7 @@ def similar_pairs(
     )
     best = _best(ours, theirs, zip(*(column.tolist() for column in pairs), strict=True))
     copies = verbatim_pairs(questions, benchmark)
-    best |= likeness_of(sorted(copies.keys() - best.keys()), questions, benchmark, encoder, cache)
+    best |= _likeness_of(sorted(copies.keys() - best.keys()), ours, theirs, encoder, cache)
     found = {key: best[key]._replace(verbatim=copies.get(key, 0.0)) for key in sorted(best)}
     return found, precision
 
@@ -64,6 +64,16 @@ def likeness_of(
 ) -> Found:
     """How alike given pairs are in sense, over the threshold or not."""
     ours, theirs = training_views(questions), benchmark_views(benchmark)
+    return _likeness_of(pairs, ours, theirs, encoder, cache)
+
+
+def _likeness_of(
+    pairs: Sequence[tuple[int, int]],
+    ours: Sequence[View],
+    theirs: Sequence[View],
+    encoder: Encoder,
+    cache: Path,
+) -> Found:
     of_question, of_benchmark = _places(ours), _places(theirs)
     rows = np.array(
         [(i, j) for left, right in pairs for i in of_question[left] for j in of_benchmark[right]],

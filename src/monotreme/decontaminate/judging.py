@@ -123,6 +123,20 @@ def ask_about_undecided(
     return found, asked | dict(sorted(reasons.items()))
 
 
+def gravest_verdicts(said: Iterable[tuple[str, Verdict]]) -> dict[str, Verdict]:
+    """Id → the gravest verdict said of it."""
+    worst: dict[str, Verdict] = {}
+    for id_, verdict in said:
+        worst[id_] = min(worst.get(id_, VERDICTS[-1]), verdict, key=VERDICTS.index)
+    return worst
+
+
+def count_verdicts(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    """How many there are of each."""
+    found = Counter(verdicts)
+    return {verdict: found[verdict] for verdict in VERDICTS}
+
+
 def gravest(matches: Iterable[Match]) -> dict[str, Match]:
     """Question id → its gravest match."""
     worst: dict[str, Match] = {}

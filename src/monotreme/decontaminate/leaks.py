@@ -6,8 +6,8 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from monotreme.decontaminate.judging import Match, gravest
-from monotreme.records import VERDICTS, Verdict
+from monotreme.decontaminate.judging import Match, count_verdicts, gravest_verdicts
+from monotreme.records import Verdict
 
 
 def leak_table(matches: Iterable[Match], sources: Sequence[str]) -> list[dict[str, Any]]:
@@ -23,8 +23,10 @@ def leak_table(matches: Iterable[Match], sources: Sequence[str]) -> list[dict[st
         {
             "source": source,
             "benchmark": benchmark,
-            **_counts(match.verdict for match in gravest(cells[benchmark, source]).values()),
-            "proposed": _counts(_gravest_proposed(cells[benchmark, source]).values()),
+            **_worst((m.question.id, m.verdict) for m in cells[benchmark, source]),
+            "proposed": _worst(
+                (m.question.id, m.proposed.verdict) for m in cells[benchmark, source]
+            ),
         }
         for benchmark in benchmarks
         for source in sources
@@ -32,17 +34,8 @@ def leak_table(matches: Iterable[Match], sources: Sequence[str]) -> list[dict[st
     ]
 
 
-def _counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
-    found = list(verdicts)
-    return {verdict: found.count(verdict) for verdict in VERDICTS}
-
-
-def _gravest_proposed(matches: Iterable[Match]) -> dict[str, Verdict]:
-    found: dict[str, Verdict] = {}
-    for match in matches:
-        held = found.get(match.question.id, VERDICTS[-1])
-        found[match.question.id] = min(held, match.proposed.verdict, key=VERDICTS.index)
-    return found
+def _worst(said: Iterable[tuple[str, Verdict]]) -> dict[str, int]:
+    return count_verdicts(gravest_verdicts(said).values())
 
 
 def rates(

@@ -10,9 +10,9 @@ from typing import Any
 
 from monotreme.benchmarks import Benchmark, other_splits, read_benchmark
 from monotreme.decontaminate.finding import similar_pairs
-from monotreme.decontaminate.judging import Match, judge
+from monotreme.decontaminate.judging import Match, count_verdicts, gravest_verdicts, judge
 from monotreme.encoders import Encoder
-from monotreme.records import VERDICTS, BenchmarkQuestion, Question, Verdict
+from monotreme.records import BenchmarkQuestion, Question
 
 
 def split_matches(
@@ -46,15 +46,11 @@ def _as_question(item: BenchmarkQuestion) -> Question:
 
 def split_row(benchmark: Benchmark, split: str, matches: Sequence[Match]) -> dict[str, Any]:
     """Distinct questions of the scored split by gravest verdict, and the ids of the duplicates."""
-    worst: dict[str, Verdict] = {}
-    for match in matches:
-        held = worst.get(match.benchmark.id, VERDICTS[-1])
-        worst[match.benchmark.id] = min(held, match.verdict, key=VERDICTS.index)
-    verdicts = list(worst.values())
+    worst = gravest_verdicts((match.benchmark.id, match.verdict) for match in matches)
     return {
         "benchmark": benchmark.id,
         "split": benchmark.split,
         "other_split": split,
-        **{verdict: verdicts.count(verdict) for verdict in VERDICTS},
+        **count_verdicts(worst.values()),
         "duplicate_ids": sorted(id_ for id_, verdict in worst.items() if verdict == "duplicate"),
     }

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from monotreme.errors import InputError, MismatchError
-from monotreme.models import load_config, load_model
+from monotreme.models import DTYPES, load_config, load_model
 from monotreme.plot import line_chart
 from monotreme.records import Counts, Dropped, Question, digest, dropped_table, read_questions
 from monotreme.run import Run
@@ -33,6 +33,7 @@ from monotreme.train.parallel import check_size, following, leading
 
 NAME = "train"
 SAVE_STEPS = 50  # between checkpoints: minutes of work against seconds of writing
+GPU_ROWS = 4  # times max_length: tokens of a row that a GPU is asked for; too much is halved
 ENDS = 10  # steps that the first and the last loss are means over
 
 
@@ -119,12 +120,18 @@ def _settings(run: Run) -> Settings:
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
         weighting=recipe.weighting,
-        # A GPU is asked for more at once; where that is too much the loop halves it.
-        row_tokens=recipe.max_length * (4 if torch.cuda.is_available() else 1),
+        row_tokens=recipe.max_length * (GPU_ROWS if torch.cuda.is_available() else 1),
         autocast=recipe.precision == "bf16",
         save_steps=SAVE_STEPS,
         seed=run.recipe.seed,
     )
+
+
+def _encoded(run: Run, folder: Path, limit: int) -> tuple[Encoded, list[Question], list[Dropped]]:
+    """The questions that decontaminate left, as `encode` gives them with the base's tokenizer."""
+    questions = read_questions(run.output("decontaminate", "questions.parquet"))
+    tokenizer = load_tokenizer(folder, run.recipe.train.base.trust_remote_code)
+    return encode(tokenizer, questions, limit)
 
 
 def plan_of(run: Run) -> dict[str, Any]:
@@ -134,13 +141,13 @@ def plan_of(run: Run) -> dict[str, Any]:
         InputError: there are none yet, or the base cannot be read.
     """
     recipe = run.recipe.train
-    questions = read_questions(run.output("decontaminate", "questions.parquet"))
     folder = run.model(recipe.base, weights=False)
-    tokenizer = load_tokenizer(folder, recipe.base.trust_remote_code)
-    size = plan.size_of(load_config(folder), recipe.rank, recipe.targets)
-    encoded, _, dropped = encode(tokenizer, questions, recipe.max_length)
-    weight_bytes = {"bf16": 2, "fp32": 4}[recipe.precision]
-    rows = 4 * recipe.max_length  # on a GPU, see _settings
+    config = load_config(folder)
+    size = plan.size_of(config, recipe.rank, recipe.targets)
+    limit = min(recipe.max_length, max_positions(config))
+    encoded, _, dropped = _encoded(run, folder, limit)
+    weight_bytes = DTYPES[recipe.precision].itemsize
+    rows = GPU_ROWS * recipe.max_length
     found = plan.plan(size, encoded, recipe.batch_size, recipe.epochs, weight_bytes, rows)
     return {**found, "too_long_or_empty": len(dropped)}
 
@@ -180,12 +187,11 @@ def follow(run: Run, address: str) -> None:
         InputError, MismatchError: as `execute`.
     """
     with following(address) as team:
-        questions = read_questions(run.output("decontaminate", "questions.parquet"))
         folder = run.model(run.recipe.train.base)
-        tokenizer = load_tokenizer(folder, run.recipe.train.base.trust_remote_code)
         model = _model_with_adapter(run, folder)
-        limit = min(run.recipe.train.max_length, max_positions(model))
-        loop.follow(model, encode(tokenizer, questions, limit)[0], _settings(run), team)
+        limit = min(run.recipe.train.max_length, max_positions(model.config))
+        encoded, *_ = _encoded(run, folder, limit)
+        loop.follow(model, encoded, _settings(run), team)
 
 
 def execute(run: Run) -> None:
@@ -199,16 +205,14 @@ def execute(run: Run) -> None:
     check_size(run.num_gpus, recipe.batch_size)
     with run.stage(NAME, found := inputs(run)) as work:
         checked = _is_checked(run, found["decontaminate/questions.parquet"])
-        questions = read_questions(run.output("decontaminate", "questions.parquet"))
         folder = run.model(recipe.base)
-        tokenizer = load_tokenizer(folder, recipe.base.trust_remote_code)
         model = _model_with_adapter(run, folder)
-        limit = min(recipe.max_length, max_positions(model))
-        encoded, kept, dropped = encode(tokenizer, questions, limit)
+        limit = min(recipe.max_length, max_positions(model.config))
+        encoded, kept, dropped = _encoded(run, folder, limit)
         _refuse_too_long(run, dropped, limit)
         if not kept:
             raise InputError(
-                f"none of {len(questions):,} questions can be trained on within {limit:,} tokens",
+                f"none of {len(dropped):,} questions can be trained on within {limit:,} tokens",
                 "Raise train.max_length, or look at the questions of decontaminate",
             )
         reached = questions_reached(len(kept), recipe.batch_size, run.recipe.seed, recipe.epochs)
@@ -218,7 +222,6 @@ def execute(run: Run) -> None:
         log = work.folder / "log.jsonl"
         checkpoints = _checkpoints(run, work.folder, encoded, found["base"])
         with leading(run.num_gpus, run.folder) as team:
-            model.to(_device())
             done = train(model, encoded, kept, _settings(run), checkpoints, log, team)
         with work.file("adapter") as adapter:
             save_adapter(model, adapter, *_base_name(recipe.base.model, found["base"]))

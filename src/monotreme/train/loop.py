@@ -136,8 +136,7 @@ def follow(model: Any, encoded: Encoded, settings: Settings, team: Team) -> None
     with _deterministic(), prepared(model, encoded, settings, team) as work:
         while (step := team.await_step(work.parameters)) != STOP:
             work.add_gradients(step)
-            for parameter in work.parameters.values():
-                parameter.grad = None
+            work.forget_gradients()
 
 
 @dataclass
@@ -159,6 +158,14 @@ class Work:
     mlp: Way
     row_tokens: int
 
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.parameters.values())).device
+
+    def forget_gradients(self) -> None:
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
     def questions_of(self, step: int) -> NDArray[np.int64]:
         size, seed = self.settings.batch_size, self.settings.seed
         return questions_of_step(len(self.encoded.lengths), size, seed, step)
@@ -171,24 +178,22 @@ class Work:
         chosen = self.questions_of(step)
         weights_Q = token_weights(self.encoded.num_answer_tokens[chosen], self.settings.weighting)
         mine = self.team.share(self.encoded.lengths[chosen].tolist())
-        device = next(iter(self.parameters.values())).device
-        shares_Q = torch.zeros(len(chosen), dtype=torch.float64, device=device)
+        shares_Q = torch.zeros(len(chosen), dtype=torch.float64, device=self.device)
         if len(mine):
             shares = self._shares(step, chosen[mine], weights_Q[mine])
-            shares_Q[torch.from_numpy(mine).to(device)] = shares
+            shares_Q[torch.from_numpy(mine).to(self.device)] = shares
         return self.team.add_up(self.parameters, shares_Q)
 
     def _shares(
         self, step: int, questions: NDArray[np.int64], weights_Q: NDArray[np.float64]
     ) -> Tensor:
         """This rank's part; begun anew with shorter rows when the memory is full."""
-        device = next(iter(self.parameters.values())).device
         while True:
             rows = micro_batches(self.encoded, questions, weights_Q, self.row_tokens)
             try:
                 parts = []
                 for row in rows:
-                    self.draws.begin(step, row, device)
+                    self.draws.begin(step, row, self.device)
                     shares_Q = self.losses(row, self.settings.autocast)
                     torch.autograd.backward(shares_Q.sum())
                     parts.append(shares_Q.detach())
@@ -210,8 +215,7 @@ class Work:
             ) from None
         self.row_tokens //= 2
         notice(f"out of memory: rows have {self.row_tokens:,} tokens at most from here on")
-        for parameter in self.parameters.values():
-            parameter.grad = None
+        self.forget_gradients()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

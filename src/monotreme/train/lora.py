@@ -18,9 +18,9 @@ from torch import nn
 from monotreme.errors import InputError
 
 
-def max_positions(model: Any) -> int:
-    """Tokens that the model can tell apart by their place."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", sys.maxsize))
+def max_positions(config: Any) -> int:
+    """Tokens that a model of this configuration can tell apart by their place."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", sys.maxsize))
 
 
 def lora_config(rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> LoraConfig:
