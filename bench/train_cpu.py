@@ -149,7 +149,7 @@ def padded(rows: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
 
 def floor(data: Encoded) -> float:
     """Seconds of the frozen products of all steps at the rate of the MLP's."""
-    size = size_of(CONFIG, 16, MLP)
+    size = size_of(CONFIG, lora_config(16, 16, 0.0, MLP))
     work = flop(size, data.lengths, int(data.num_answer_tokens.sum()))
     left = torch.randn(2048, CONFIG.hidden_size)
     return work / product_rate(left, torch.randn(CONFIG.hidden_size, CONFIG.intermediate_size))

@@ -152,7 +152,7 @@ def main() -> None:
     device = torch.device("cpu" if asked.dry_run else "cuda")
     config = SHAPES["tiny" if asked.dry_run else asked.shape]
     data = encoded(((2 if asked.dry_run else asked.steps) + WARM_UP) * BATCH)
-    size = size_of(config, 16, MLP)
+    size = size_of(config, lora_config(16, 16, 0.0, MLP))
     work = flop(size, data.lengths, int(data.num_answer_tokens.sum()))
     ways: dict[str, Callable[[], list[float]]] = {
         f"monotreme {n}": lambda n=n: ours(config, device, data, n) for n in asked.row_tokens

@@ -117,7 +117,7 @@ def make_run(tmp_path: Path, tiny_model: Path) -> Callable[..., Run]:
 
     def make(**tables: Any) -> Run:
         data: dict[str, Any] = {"name": "test", "curate": {"sources": ["sums"]}, **tables}
-        data["train"] = {"base": str(tiny_model), "precision": "fp32", **data.get("train", {})}
+        data["train"] = {"base": str(tiny_model), "base_precision": "fp32", **data.get("train", {})}
         run = Run(tmp_path / "runs" / "test", check_recipe(data, "test"), tmp_path)
         run.folder.mkdir(parents=True, exist_ok=True)
         return run

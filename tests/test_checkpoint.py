@@ -53,7 +53,7 @@ def _one_thread() -> Iterator[None]:
 
 def build(folder: Path, model: Path, /, num: int = 30, **settings: Any) -> Run:
     """A run of `num` questions; 30 of them are 24 steps."""
-    settings = {"base": str(model), "precision": "fp32", **SETTINGS, **settings}
+    settings = {"base": str(model), "base_precision": "fp32", **SETTINGS, **settings}
     data = {"name": folder.name, "curate": {"sources": ["sums"]}, "train": settings}
     run = Run(folder, check_recipe(data, "test"), folder.parent)
     folder.mkdir(exist_ok=True)

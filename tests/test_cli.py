@@ -47,7 +47,7 @@ def recipe(folder: Path, tiny_model: Path, num: int = 30, **tables: Any) -> Path
         "name": "cli",
         "curate": {"sources": [source], "protect": "different_answer"},
         "decontaminate": {"benchmarks": [{"id": "even", "path": "bench.jsonl"}]},
-        "train": {"base": str(tiny_model), "precision": "fp32", "warmup_steps": 1},
+        "train": {"base": str(tiny_model), "base_precision": "fp32", "warmup_steps": 1},
         "evaluate": {"precision": "fp32"},
     }
     for table, values in tables.items():

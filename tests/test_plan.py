@@ -15,6 +15,7 @@ from monotreme.report.terminal import print_training_plan
 from monotreme.run import Run
 from monotreme.train import plan
 from monotreme.train.encode import Encoded
+from monotreme.train.lora import lora_config
 
 MLP = ["gate_proj", "up_proj", "down_proj"]
 LLAMA_13B = LlamaConfig(
@@ -29,7 +30,7 @@ LLAMA_13B = LlamaConfig(
 
 def test_llama_2_13b_is_counted_as_it_is() -> None:
     """13,015,864,320 parameters of the model card; 36.4 M of the paper's adapter; 12.85 G in products."""
-    size = plan.size_of(LLAMA_13B, 16, MLP)
+    size = plan.size_of(LLAMA_13B, lora_config(16, 16, 0.05, MLP))
     assert size.parameters == 13_015_864_320
     assert size.trainable == 36_372_480
     assert size.products + size.head == pytest.approx(12.85e9, rel=1e-3)
@@ -37,17 +38,17 @@ def test_llama_2_13b_is_counted_as_it_is() -> None:
 
 def test_a_token_costs_what_the_formula_says() -> None:
     """By hand for one question of 653 tokens, all answers: 4 · 12.85 G + 6 · 36.4 M + 0.80 G."""
-    size = plan.size_of(LLAMA_13B, 16, MLP)
+    size = plan.size_of(LLAMA_13B, lora_config(16, 16, 0.05, MLP))
     per_token = plan.flop(size, np.array([653]), 653) / 653
     assert per_token == pytest.approx(52.4e9, rel=3e-3)
 
 
 def test_two_epochs_cost_twice_and_the_batch_nothing() -> None:
-    size = plan.size_of(LLAMA_13B, 16, MLP)
+    size = plan.size_of(LLAMA_13B, lora_config(16, 16, 0.05, MLP))
     lengths = [100, 200, 300]
     encoded = Encoded(np.zeros(600, np.int32), np.ones(600, np.bool_), np.cumsum([0, *lengths]))
     one, two = (
-        plan.plan(size, encoded, batch, epochs, 2, 4096) for batch, epochs in ((1, 1), (3, 2))
+        plan.plan(size, encoded, batch, epochs, "bf16", 4096) for batch, epochs in ((1, 1), (3, 2))
     )
     assert two["petaflop"] == pytest.approx(2 * one["petaflop"])
     assert (one["steps"], two["steps"]) == (3, 2)

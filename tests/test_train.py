@@ -241,7 +241,7 @@ def test_the_same_recipe_gives_the_same_bytes_and_another_seed_others(
 def test_bf16_trains_close_to_fp32(make_run: Callable[..., Run]) -> None:
     losses = []
     for precision in ("bf16", "fp32"):
-        run = stage(make_run, uneven(12), precision=precision, dropout=0.0)
+        run = stage(make_run, uneven(12), base_precision=precision, dropout=0.0)
         train.execute(run)
         weights = load_file(run.output("train", "adapter/adapter_model.safetensors"))
         assert {w.dtype for w in weights.values()} == {torch.float32}

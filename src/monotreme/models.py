@@ -42,12 +42,17 @@ def load_config(folder: Path) -> Any:
 
 
 def load_model(
-    folder: Path, precision: Precision, trust_remote_code: bool, attention: str | None = None
+    folder: Path,
+    precision: Precision,
+    trust_remote_code: bool,
+    attention: str | None = None,
+    **options: Any,
 ) -> Any:
-    """A causal language model on the CPU, ready to infer, every weight of it read.
+    """A causal language model, on the CPU where the options do not say otherwise, ready to infer, every weight of it read.
 
     Args:
         attention: name of a function in transformers' AttentionInterface; None is its default.
+        options: more of what transformers' `from_pretrained` takes.
 
     Raises:
         InputError: no safetensors, a damaged file, or a weight that the files do not hold (which
@@ -62,6 +67,7 @@ def load_model(
         trust_remote_code=trust_remote_code,
         local_files_only=True,
         output_loading_info=True,
+        **options,
     )
     absent = sorted([*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])])
     if absent:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from monotreme.errors import InputError, MismatchError
-from monotreme.models import DTYPES, load_config, load_model
+from monotreme.models import load_config
 from monotreme.plot import line_chart
 from monotreme.records import Counts, Dropped, Question, digest, dropped_table, read_questions
 from monotreme.run import Run
@@ -21,10 +21,11 @@ from monotreme.train.attention import ATTENTION, check_isolation
 from monotreme.train.batches import questions_reached
 from monotreme.train.checkpoint import Checkpoints
 from monotreme.train.encode import Encoded, check_vocabulary, encode, load_tokenizer
+from monotreme.train.frozen import load_base, to_float8
 from monotreme.train.loop import Settings, train
 from monotreme.train.lora import (
+    adapter_config,
     add_adapter,
-    lora_config,
     max_positions,
     save_adapter,
     trainable,
@@ -75,12 +76,13 @@ def _mean(values: list[float]) -> float:
 
 
 def _model_with_adapter(run: Run, folder: Path) -> Any:
-    settings = run.recipe.train
-    trust = settings.base.trust_remote_code
-    model = load_model(folder, settings.precision, trust, ATTENTION)
-    config = lora_config(settings.rank, settings.alpha, settings.dropout, settings.targets)
-    model = add_adapter(model, config, run.recipe.seed)
-    check_isolation(model.to(_device()).eval())
+    settings, device = run.recipe.train, _device()
+    precision, trust = settings.base_precision, settings.base.trust_remote_code
+    model = load_base(folder, precision, trust, ATTENTION, device)
+    model = add_adapter(model, adapter_config(settings), run.recipe.seed).to(device)
+    if precision == "fp8":
+        to_float8(model)
+    check_isolation(model.eval())
     return model
 
 
@@ -121,7 +123,7 @@ def _settings(run: Run) -> Settings:
         epochs=recipe.epochs,
         weighting=recipe.weighting,
         row_tokens=recipe.max_length * (GPU_ROWS if torch.cuda.is_available() else 1),
-        autocast=recipe.precision == "bf16",
+        autocast=recipe.base_precision != "fp32",
         save_steps=SAVE_STEPS,
         seed=run.recipe.seed,
     )
@@ -143,12 +145,11 @@ def plan_of(run: Run) -> dict[str, Any]:
     recipe = run.recipe.train
     folder = run.model(recipe.base, weights=False)
     config = load_config(folder)
-    size = plan.size_of(config, recipe.rank, recipe.targets)
+    size = plan.size_of(config, adapter_config(recipe))
     limit = min(recipe.max_length, max_positions(config))
     encoded, _, dropped = _encoded(run, folder, limit)
-    weight_bytes = DTYPES[recipe.precision].itemsize
     rows = GPU_ROWS * recipe.max_length
-    found = plan.plan(size, encoded, recipe.batch_size, recipe.epochs, weight_bytes, rows)
+    found = plan.plan(size, encoded, recipe.batch_size, recipe.epochs, recipe.base_precision, rows)
     return {**found, "too_long_or_empty": len(dropped)}
 
 

@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
-from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from monotreme.train.dropout import KeyedDropout, Mask
+from monotreme.train.frozen import Frozen, frozen_product
 
 Way = Literal["fused", "peft"]
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+SERVED = ("Linear", "Linear4bit")  # PEFT's layers, of dense weights and of bitsandbytes' four bits
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Projection:
-    """A frozen linear layer (out, in), with an adapter or without."""
+    """A frozen linear layer, with an adapter or without."""
 
-    weight: Tensor
+    base: Frozen
     adapter: Adapter | None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """(T, out) of x (T, in), and what the backward pass wants of the adapter."""
-        y, adapter = F.linear(x, self.weight.to(x.dtype)), self.adapter
+        y, adapter = self.base.product(x), self.adapter
         if adapter is None:
             return y, None
         low = adapter.low_rank(x)
@@ -72,7 +73,7 @@ class Projection:
         self, x: Tensor, low: Tensor | None, grad: Tensor, wants_x: bool
     ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         """The gradients of x, where it is wanted, and of a and b."""
-        grad_x = grad @ self.weight.to(grad.dtype) if wants_x else None
+        grad_x = self.base.pull_back(grad) if wants_x else None
         adapter = self.adapter
         if adapter is None or low is None:
             return grad_x, ()
@@ -126,14 +127,16 @@ def swiglu(block: Any, x: Tensor) -> Tensor:
 
 
 def _projection(layer: Any, autocast: torch.dtype | None) -> Projection:
-    if not isinstance(layer, LoraLinear):
-        return Projection(layer.weight, None)
+    base = frozen_product(layer.base_layer if isinstance(layer, LoraLayer) else layer)
+    assert base is not None  # `fused` has looked
+    if not isinstance(layer, LoraLayer):
+        return Projection(base, None)
     (name,) = layer.active_adapters
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
     dropout = layer.lora_dropout[name]
     mask = dropout.mask() if isinstance(dropout, KeyedDropout) else None
     adapter = Adapter(a, b, layer.scaling[name], autocast or a.dtype, mask)
-    return Projection(layer.base_layer.weight, adapter)
+    return Projection(base, adapter)
 
 
 # ── where it serves ─────────────────────────────────────────────────────────────────────────────
@@ -174,8 +177,10 @@ def _is_plain(block: nn.Module) -> bool:
 
 
 def _is_plain_layer(layer: Any) -> bool:
-    if type(layer) is not LoraLinear:  # those of quantised weights are other classes
-        return type(layer) is nn.Linear and layer.bias is None and not layer.weight.requires_grad
+    if not isinstance(layer, LoraLayer):
+        return frozen_product(layer) is not None
+    if type(layer).__name__ not in SERVED:
+        return False
     names = list(layer.lora_A)
     if layer.active_adapters != names or len(names) != 1 or layer.merged or layer.disable_adapters:
         return False
@@ -184,22 +189,33 @@ def _is_plain_layer(layer: Any) -> bool:
         not layer.lora_variant  # DoRA and its like
         and all(type(part) is nn.Linear and part.bias is None for part in parts)
         and isinstance(layer.lora_dropout[names[0]], KeyedDropout | nn.Identity)
-        and _is_plain_layer(layer.base_layer)
+        and frozen_product(layer.base_layer) is not None
     )
 
 
 def _agrees(block: Any) -> bool:
     """Whether both ways give the same output and gradients on a few tokens, without dropout.
 
-    The trial is on a copy whose adapters are drawn, for a fresh one adds nothing.
+    Once with adapters that add nothing, where a fault in the frozen products shows, and once with
+    adapters that are far larger than these.
     """
+    return _agrees_with(block, 0.0) and _agrees_with(block, 1.0)
+
+
+def _agrees_with(block: Any, size: float) -> bool:
+    """On a copy whose adapters are drawn, B of so large a size."""
     draw = torch.Generator().manual_seed(0)
-    frozen = {id(weight): weight for weight in block.parameters() if not weight.requires_grad}
+    weights = [weight for weight in block.parameters() if not weight.requires_grad]
+    frozen = {id(weight): weight for weight in [*weights, *block.buffers()]}
     trial = deepcopy(block, frozen).eval()
     adapters = [weight for weight in trial.parameters() if weight.requires_grad]
     for weight in adapters:
         weight.data = _normal(weight.shape, weight, draw) / weight.shape[1] ** 0.5
-    like = next(iter(frozen.values()))
+    for name, weight in trial.named_parameters():
+        if "lora_B" in name:
+            weight.data *= size
+    dense = [weight.dtype for weight in weights if weight.is_floating_point()]
+    like = adapters[0].to(dense[0] if dense else torch.bfloat16)  # few bits compute in bfloat16
     x = _normal((1, 4, trial.gate_proj.in_features), like, draw).requires_grad_()
     with torch.autocast(x.device.type, torch.bfloat16, enabled=x.dtype == torch.bfloat16):
         ways = trial(x), swiglu(trial, x)
@@ -210,4 +226,4 @@ def _agrees(block: Any) -> bool:
 
 
 def _normal(shape: Sequence[int], like: Tensor, draw: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=draw).to(like)
+    return torch.randn(shape, generator=draw).to(like.device, like.dtype)

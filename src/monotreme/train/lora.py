@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import nn
 
 from monotreme.errors import InputError
+from monotreme.recipe import Train
 
 
 def max_positions(config: Any) -> int:
@@ -23,8 +25,14 @@ def max_positions(config: Any) -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", sys.maxsize))
 
 
-def lora_config(rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> LoraConfig:
-    """LoRA without bias on the named linear layers (paper, section 3)."""
+def lora_config(
+    rank: int, alpha: float, dropout: float, targets: Sequence[str], **more: Any
+) -> LoraConfig:
+    """LoRA without bias on the named linear layers (paper, section 3).
+
+    Args:
+        more: other settings of PEFT's LoraConfig, under PEFT's names.
+    """
     return LoraConfig(
         r=rank,
         lora_alpha=alpha,
@@ -32,6 +40,21 @@ def lora_config(rank: int, alpha: float, dropout: float, targets: Sequence[str])
         target_modules=list(targets),
         bias="none",
         task_type="CAUSAL_LM",
+        **more,
+    )
+
+
+def adapter_config(settings: Train) -> LoraConfig:
+    """The adapter that a recipe asks for."""
+    return lora_config(
+        settings.rank,
+        settings.alpha,
+        settings.dropout,
+        settings.targets,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        rank_pattern=settings.rank_pattern,
+        alpha_pattern=settings.alpha_pattern,
     )
 
 
@@ -66,9 +89,9 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 def drop_in_adapter_only(model: nn.Module) -> None:
     """Set dropout working in the adapter and nowhere else: the base is frozen and stays exact."""
     model.eval()
-    for name, module in model.named_modules():
-        if name.endswith("lora_dropout"):
-            module.train()
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.train()  # the layer itself, too: DoRA asks it whether to drop
 
 
 def save_adapter(model: Any, folder: Path, base: str, revision: str | None) -> None:

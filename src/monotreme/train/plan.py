@@ -4,18 +4,21 @@ Tokens, steps, parameters and FLOP are counted. Memory and minutes are estimates
 that are named as such below; the record of a finished training has the measured ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from peft import LoraConfig
 from torch import nn
 from transformers import AutoModelForCausalLM
 
 from monotreme.errors import InputError
 from monotreme.train.batches import num_steps
 from monotreme.train.encode import Encoded
+from monotreme.train.frozen import WEIGHT_BYTES, BasePrecision
+from monotreme.train.lora import add_adapter, trainable
 
 SHARE_OF_PEAK = 0.5  # an estimate: half of the data sheet's rate
 # An estimate too: bytes kept for the backward pass by token, layer and unit of the hidden size, with
@@ -63,26 +66,37 @@ class Size:
     layers: int
 
 
-def size_of(config: Any, rank: int, targets: Sequence[str]) -> Size:
+def size_of(config: Any, adapter: LoraConfig) -> Size:
     """Counted on the model's own modules, without memory for their weights.
 
     Args:
         config: transformers' configuration of the base.
+
+    Raises:
+        InputError: a target is no linear layer of the model.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    head = model.get_output_embeddings()
-    linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
-    adapted = [m for n, m in linear.items() if n.rsplit(".", 1)[-1] in targets]
+        head = model.get_output_embeddings()
+        linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
+        parameters = sum(p.numel() for p in model.parameters())
+        adapted = add_adapter(model, adapter, 0)
     text = config.get_text_config()
     return Size(
-        parameters=sum(p.numel() for p in model.parameters()),
-        products=sum(m.weight.numel() for m in linear.values()),
+        parameters=parameters,
+        products=sum(m.weight.numel() for m in linear),
         head=head.weight.numel() if isinstance(head, nn.Linear) else 0,
-        trainable=sum(rank * (m.in_features + m.out_features) for m in adapted),
+        trainable=sum(p.numel() for p in trainable(adapted).values()),
         hidden=int(text.hidden_size),
         layers=int(text.num_hidden_layers),
     )
+
+
+def base_bytes(size: Size, precision: BasePrecision) -> float:
+    """Of the frozen base on its device; few bits are of its linear layers alone."""
+    others = size.parameters - size.products
+    dense = WEIGHT_BYTES["fp32" if precision == "fp32" else "bf16"]
+    return size.products * WEIGHT_BYTES[precision] + others * dense
 
 
 def flop(size: Size, lengths: np.ndarray, num_answer_tokens: int) -> float:
@@ -102,12 +116,16 @@ def flop(size: Size, lengths: np.ndarray, num_answer_tokens: int) -> float:
 
 
 def plan(
-    size: Size, encoded: Encoded, batch_size: int, epochs: float, weight_bytes: int, row_tokens: int
+    size: Size,
+    encoded: Encoded,
+    batch_size: int,
+    epochs: float,
+    precision: BasePrecision,
+    row_tokens: int,
 ) -> dict[str, Any]:
     """All of it as plain JSON.
 
     Args:
-        weight_bytes: of a frozen weight.
         row_tokens: tokens of a row at most.
     """
     lengths = encoded.lengths
@@ -116,7 +134,7 @@ def plan(
     work = flop(size, lengths, int(encoded.num_answer_tokens.sum())) * epochs
     row = min(row_tokens, int(lengths.max()) * batch_size)
     memory = {
-        "base": size.parameters * weight_bytes / GIB,
+        "base": base_bytes(size, precision) / GIB,
         "adapter_and_optimizer": size.trainable * ADAPTER_BYTES / GIB,
         f"row_of_{row}_tokens": KEPT_BYTES * size.hidden * size.layers * row / GIB,
     }
