@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from monotreme import train
-from monotreme.errors import StorageError
+from monotreme.errors import MismatchError, StorageError
 from monotreme.recipe import check_recipe
 from monotreme.run import Run
 from monotreme.train.checkpoint import ADAPTER, KEEP, LOG, OPTIMIZER, STATE, Checkpoints
@@ -265,22 +266,29 @@ def test_with_every_checkpoint_damaged_it_starts_anew(make: Callable[..., Run], 
     ],
 )
 def test_another_training_never_uses_it(
-    make: Callable[..., Run],
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    change: dict[str, Any],
-    named: str,
+    make: Callable[..., Run], tmp_path: Path, change: dict[str, Any], named: str
 ) -> None:
-    """Other questions, settings or base: said by name, deleted, and started from the beginning."""
+    """Other questions, settings or base: refused by name, kept for its own, passed by with --force."""
     write_model(tmp_path / "other", seed=7)
     stop(make(), 30)
-    changed = make(**change)
-    train.execute(changed)
-    said = " ".join(capfd.readouterr().err.split())
-    assert f"is of a training with other {named}; it is deleted" in said
-    clean = make("clean", **change)
-    train.execute(clean)
-    assert same(changed, clean)
+    before = checkpoints(make())
+    with pytest.raises(MismatchError, match=f"of a training with other {named}") as refused:
+        train.execute(make(**change))
+    assert "--force" in str(refused.value)
+    assert checkpoints(make()) == before
+    train.execute(forced := replace(make(**change), force=True))
+    train.execute(clean := make("clean", **change))
+    assert same(forced, clean)
+
+
+def test_what_was_refused_goes_on_under_its_own_recipe(
+    make: Callable[..., Run], whole: Run
+) -> None:
+    stop(make(), 30)
+    with pytest.raises(MismatchError):
+        train.execute(make(learning_rate=5e-3))
+    train.execute(run := make())
+    assert same(run, whole)
 
 
 def test_how_often_it_saves_is_not_another_training(

@@ -82,16 +82,14 @@ def execute(
     run: Run,
     stages: Sequence[str] = STAGES,
     *,
-    force: bool = False,
     announce: Callable[[Step], None] = lambda _: None,
 ) -> list[Step]:
-    """Do the stages in order; those that are up to date are left as they are.
+    """Do the stages in order; those that are up to date are left as they are, unless `run.force`.
 
     Raises:
         InputError: what comes before the first of them is not up to date.
 
     Args:
-        force: do them all the same.
         announce: told of each stage when it starts and when it has ended.
     """
     steps = []
@@ -99,7 +97,7 @@ def execute(
         _check_before(run, stages[0])
         for name in stages:
             stage = _stage(name)
-            if not force and run.is_current(name, stage.inputs(run)):
+            if not run.force and run.is_current(name, stage.inputs(run)):
                 step = Step(name, "up to date")
             else:
                 announce(Step(name, "to run"))

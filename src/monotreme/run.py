@@ -113,12 +113,14 @@ class Run:
         folder: `runs/<name>`.
         recipe_folder: what relative paths of the recipe are relative to.
         num_gpus: processes that train together.
+        force: whether stages are done anew, from their beginning.
     """
 
     folder: Path
     recipe: Recipe
     recipe_folder: Path
     num_gpus: int = 1
+    force: bool = False
     _pins: dict[str, str] = field(default_factory=dict)
 
     # ── what a stage asks ────────────────────────────────────────────────────────────────────

@@ -62,9 +62,10 @@ def execute(
     from monotreme.progress import console
 
     console.quiet = quiet
-    found = replace(pipeline.find_run(where, runs, overrides or ()), num_gpus=gpus)
+    found = pipeline.find_run(where, runs, overrides or ())
+    found = replace(found, num_gpus=gpus, force=force)
     with interruptible():
-        steps = pipeline.execute(found, stages, force=force, announce=_announce)
+        steps = pipeline.execute(found, stages, announce=_announce)
     if as_json:
         records = {step.stage: found.record(step.stage)["counts"] for step in steps}
         report = [{**plain(step), "counts": records[step.stage]} for step in steps]

@@ -222,6 +222,8 @@ def execute(run: Run) -> None:
         check_vocabulary(encoded, model.get_input_embeddings().num_embeddings, folder)
         log = work.folder / "log.jsonl"
         checkpoints = _checkpoints(run, work.folder, encoded, found["base"])
+        if run.force:
+            checkpoints.forget()
         with leading(run.num_gpus, run.folder) as team:
             done = train(model, encoded, kept, _settings(run), checkpoints, log, team)
         with work.file("adapter") as adapter:

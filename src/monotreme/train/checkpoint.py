@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from monotreme.errors import MismatchError
 from monotreme.progress import console
 from monotreme.storage import remove, sha256, writing
 
@@ -67,10 +68,13 @@ class Checkpoints:
     ) -> int:
         """Go back to the newest whole checkpoint of this training.
 
-        A damaged one is passed over and one of another training deleted, both with a notice.
+        A damaged one is passed over with a notice.
 
         Returns:
             The steps done; 0 where there is no checkpoint, with an empty log.
+
+        Raises:
+            MismatchError: the newest whole one is of another training.
         """
         for folder in self._newest_first():
             state = self._usable(folder)
@@ -80,6 +84,11 @@ class Checkpoints:
                 return int(state["step"])
         log.write_text("", encoding="utf-8")
         return 0
+
+    def forget(self) -> None:
+        """Remove them all: the training begins anew."""
+        for folder in self._newest_first():
+            remove(folder)
 
     def _newest_first(self) -> list[Path]:
         found = [p for p in self.folder.glob("step-*") if p.name.removeprefix("step-").isdecimal()]
@@ -101,11 +110,10 @@ class Checkpoints:
             return None
         others = [name for name in self.identity if identity.get(name) != self.identity[name]]
         if others:
-            notice(
-                f"checkpoint {folder} is of a training with other {' and '.join(others)}; it is deleted"
+            raise MismatchError(
+                f"{folder} is of a training with other {' and '.join(others)}",
+                "Finish that training with its own recipe, or begin this one anew with --force",
             )
-            remove(folder)
-            return None
         return state
 
 
