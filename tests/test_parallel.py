@@ -125,6 +125,6 @@ except InputError as error:
     assert leader.returncode == 1
     assert "of 2 processes of the training ended" in said
     assert "Traceback" not in said
-    short = prepared(make_run, "lost", epochs=1)
+    short = replace(prepared(make_run, "lost", epochs=1), force=True)
     train.execute(short)
     assert short.record("train")["facts"]["num_steps"] == 4

@@ -1,4 +1,8 @@
-"""What this machine multiplies fast: the device to use, and whether bf16 is a gain on it."""
+"""What this machine has: the device to use, whether bf16 is a gain on it, and its memory."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -16,3 +20,11 @@ def has_amx() -> bool:
     enough for both the encoder and the join.
     """
     return device() == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
+def memory_bytes() -> int:
+    """The machine's memory, or the container's where that is less."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return memory

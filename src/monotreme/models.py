@@ -32,13 +32,14 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     return _loaded(AutoTokenizer.from_pretrained, folder, **options)
 
 
-def load_config(folder: Path) -> Any:
+def load_config(folder: Path, trust_remote_code: bool = False) -> Any:
     """The configuration of a model folder.
 
     Raises:
         InputError: it cannot be read.
     """
-    return _loaded(AutoConfig.from_pretrained, folder, local_files_only=True)
+    options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+    return _loaded(AutoConfig.from_pretrained, folder, **options)
 
 
 def load_model(

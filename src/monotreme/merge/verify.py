@@ -5,8 +5,6 @@ differs is the rounding of the merged weights and nothing else.
 """
 
 import math
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor
 
 from monotreme.errors import MismatchError
+from monotreme.machine import memory_bytes
 from monotreme.models import load_model, load_tokenizer, put_adapter
 
 PROBES = (
@@ -81,15 +80,7 @@ def verify(
 
 def fits_memory(num_weights: int) -> bool:
     """Whether a model of so many weights can be held in float32."""
-    return 4 * num_weights <= MEMORY_SHARE * _memory_bytes()
-
-
-def _memory_bytes() -> int:
-    """The machine's memory, or the container's where that is less."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):  # no such file, or "max"
-        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return memory
+    return 4 * num_weights <= MEMORY_SHARE * memory_bytes()
 
 
 def _probes(folder: Path, trust: bool) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """Train: a LoRA adapter on the base model, from the decontaminated questions (paper, section 3).
 
-encode (texts → tokens) → batches (steps, rows, weights) → loop (updates, log), with attention, lora,
-dropout, fused_mlp, loss, parallel, checkpoint and plan beside it.
+data (texts → tokens, by encode) → batches (steps, rows, weights) → loop (updates), with attention, lora,
+frozen, dropout, fused_mlp, loss, parallel, sharding, checkpoint, log, trackers and plan beside it.
 """
 
 import json
@@ -11,31 +11,35 @@ from typing import Any
 import torch
 
 from monotreme.errors import InputError, MismatchError
+from monotreme.machine import memory_bytes
 from monotreme.models import load_config
-from monotreme.plot import line_chart
-from monotreme.records import Counts, Dropped, Question, digest, dropped_table, read_questions
+from monotreme.records import Counts, Dropped, Question, digest, dropped_table
 from monotreme.run import Run
 from monotreme.storage import sha256
 from monotreme.train import loop, plan
-from monotreme.train.attention import ATTENTION, check_isolation
+from monotreme.train.attention import ATTENTION
 from monotreme.train.batches import questions_reached
 from monotreme.train.checkpoint import Checkpoints
-from monotreme.train.encode import Encoded, check_vocabulary, encode, load_tokenizer
+from monotreme.train.data import Data, training_data
+from monotreme.train.encode import check_vocabulary
 from monotreme.train.frozen import load_base, to_float8
+from monotreme.train.log import facts, loss_chart, read_log
 from monotreme.train.loop import Settings, train
 from monotreme.train.lora import (
     adapter_config,
     add_adapter,
     max_positions,
     save_adapter,
-    trainable,
 )
-from monotreme.train.parallel import check_size, following, leading
+from monotreme.train.parallel import Team, check_size, following, leading
+from monotreme.train.sharding import check_shareable
+from monotreme.train.trackers import check_trackers, tracking
 
 NAME = "train"
 SAVE_STEPS = 50  # between checkpoints: minutes of work against seconds of writing
 GPU_ROWS = 4  # times max_length: tokens of a row that a GPU is asked for; too much is halved
-ENDS = 10  # steps that the first and the last loss are means over
+# What neither changes the adapter nor belongs to a checkpoint's identity; the base counts by its digest.
+FREE_SETTINGS = ("base", "shard", "trackers", "allow_unchecked")
 
 
 def inputs(run: Run) -> dict[str, str]:
@@ -46,44 +50,31 @@ def inputs(run: Run) -> dict[str, str]:
     }
 
 
-def log_facts(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the log says of a whole training; tokens count once an epoch."""
-    losses = [line["loss"] for line in lines]
-    tokens = sum(line["num_tokens"] for line in lines)
-    return {
-        "num_steps": len(lines),
-        "num_tokens": tokens,
-        "num_answer_tokens": sum(line["num_answer_tokens"] for line in lines),
-        "first_loss": _mean(losses[:ENDS]),
-        "last_loss": _mean(losses[-ENDS:]),
-        "tokens_per_second": round(tokens / sum(line["seconds"] for line in lines), 1),
-    }
-
-
-def loss_chart(lines: list[dict[str, Any]]) -> str:
-    """The loss of each step and its mean over the last steps, as SVG."""
-    losses = [line["loss"] for line in lines]
-    means = [_mean(losses[max(0, i + 1 - ENDS) : i + 1]) for i in range(len(losses))]
-    series = {
-        "loss of the step": list(enumerate(losses, start=1)),
-        f"mean of {ENDS} steps": list(enumerate(means, start=1)),
-    }
-    return line_chart("Training loss", "step", "cross-entropy, nats per token", series)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _model_with_adapter(run: Run, folder: Path) -> Any:
+def _model_with_adapter(run: Run, folder: Path, size: plan.Size, team: Team) -> Any:
+    """The base with a fresh adapter; on its device, or on the processor where ranks will share it."""
     settings, device = run.recipe.train, _device()
     precision, trust = settings.base_precision, settings.base.trust_remote_code
+    team.shares_base = _is_shared(run, size, team, device)
+    if team.shares_base:
+        check_shareable(precision)
+    plan.check_memory(size, precision, _memory_of(device), team.size, team.shares_base)
     model = load_base(folder, precision, trust, ATTENTION, device)
-    model = add_adapter(model, adapter_config(settings), run.recipe.seed).to(device)
+    model = add_adapter(model, adapter_config(settings), run.recipe.seed)
+    if team.shares_base:
+        return model
+    model = model.to(device)
     if precision == "fp8":
         to_float8(model)
-    check_isolation(model.eval())
     return model
+
+
+def _is_shared(run: Run, size: plan.Size, team: Team, device: torch.device) -> bool:
+    """Whether the ranks share one base: told to, or a rank's device cannot hold it."""
+    if team.size == 1:
+        return False
+    settings = run.recipe.train
+    too_much = plan.needed_bytes(size, settings.base_precision) > _memory_of(device)
+    return team.any(settings.shard == "always" or too_much, device)
 
 
 def _device() -> torch.device:
@@ -91,11 +82,21 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _checkpoints(run: Run, folder: Path, encoded: Encoded, base: str) -> Checkpoints:
-    settings = run.settings(NAME)
-    del settings["base"]  # its digest counts, not its name
+def _memory_of(device: torch.device) -> int:
+    cuda = device.type == "cuda"
+    return torch.cuda.get_device_properties(device).total_memory if cuda else memory_bytes()
+
+
+def _peak(num_ranks: int) -> float | None:
+    """TFLOP/s of the GPUs by their data sheet; None on other devices."""
+    peak = plan.peak_of(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+    return None if peak is None else peak * num_ranks
+
+
+def _checkpoints(run: Run, folder: Path, data: Data, base: str) -> Checkpoints:
+    settings = {k: v for k, v in run.settings(NAME).items() if k not in FREE_SETTINGS}
     identity = {
-        "data": encoded.digest,
+        "data": digest(data.encoded.digest, data.held_out.digest),
         "settings": digest(json.dumps(settings, sort_keys=True)),
         "base": base,
     }
@@ -114,7 +115,7 @@ def _base_name(model: str, base: str) -> tuple[str, str | None]:
     return (name, commit) if at else (model, None)
 
 
-def _settings(run: Run) -> Settings:
+def _settings(run: Run, size: plan.Size) -> Settings:
     recipe = run.recipe.train
     return Settings(
         learning_rate=recipe.learning_rate,
@@ -126,14 +127,18 @@ def _settings(run: Run) -> Settings:
         autocast=recipe.base_precision != "fp32",
         save_steps=SAVE_STEPS,
         seed=run.recipe.seed,
+        size=size,
     )
 
 
-def _encoded(run: Run, folder: Path, limit: int) -> tuple[Encoded, list[Question], list[Dropped]]:
-    """The questions that decontaminate left, as `encode` gives them with the base's tokenizer."""
-    questions = read_questions(run.output("decontaminate", "questions.parquet"))
-    tokenizer = load_tokenizer(folder, run.recipe.train.base.trust_remote_code)
-    return encode(tokenizer, questions, limit)
+def _base(run: Run, weights: bool = True) -> tuple[Path, plan.Size, int]:
+    """The base's folder, its size with the adapter, and how many tokens a question may have."""
+    recipe = run.recipe.train
+    folder = run.model(recipe.base, weights=weights)
+    trust = recipe.base.trust_remote_code
+    config = load_config(folder, trust)
+    limit = min(recipe.max_length, max_positions(config))
+    return folder, plan.size_of(config, adapter_config(recipe), trust), limit
 
 
 def plan_of(run: Run) -> dict[str, Any]:
@@ -143,14 +148,13 @@ def plan_of(run: Run) -> dict[str, Any]:
         InputError: there are none yet, or the base cannot be read.
     """
     recipe = run.recipe.train
-    folder = run.model(recipe.base, weights=False)
-    config = load_config(folder)
-    size = plan.size_of(config, adapter_config(recipe))
-    limit = min(recipe.max_length, max_positions(config))
-    encoded, _, dropped = _encoded(run, folder, limit)
+    folder, size, limit = _base(run, weights=False)
+    data = training_data(run, folder, limit)
     rows = GPU_ROWS * recipe.max_length
-    found = plan.plan(size, encoded, recipe.batch_size, recipe.epochs, recipe.base_precision, rows)
-    return {**found, "too_long_or_empty": len(dropped)}
+    found = plan.plan(
+        size, data.encoded, recipe.batch_size, recipe.epochs, recipe.base_precision, rows
+    )
+    return {**found, "too_long_or_empty": sum(d.reason != "held_out" for d in data.dropped)}
 
 
 def _is_checked(run: Run, found: str) -> bool:
@@ -187,12 +191,11 @@ def follow(run: Run, address: str) -> None:
     Raises:
         InputError, MismatchError: as `execute`.
     """
+    folder, size, limit = _base(run)
+    data = training_data(run, folder, limit)
     with following(address) as team:
-        folder = run.model(run.recipe.train.base)
-        model = _model_with_adapter(run, folder)
-        limit = min(run.recipe.train.max_length, max_positions(model.config))
-        encoded, *_ = _encoded(run, folder, limit)
-        loop.follow(model, encoded, _settings(run), team)
+        model = _model_with_adapter(run, folder, size, team)
+        loop.follow(model, data.encoded, _settings(run, size), team, data.held_out)
 
 
 def execute(run: Run) -> None:
@@ -200,45 +203,69 @@ def execute(run: Run) -> None:
 
     Raises:
         InputError: base or questions cannot be used, or the loss is no number any more.
-        MismatchError: the tokenizer does not belong to the model.
+        MismatchError: the tokenizer does not belong to the model, or a checkpoint to this training.
     """
     recipe = run.recipe.train
     check_size(run.num_gpus, recipe.batch_size)
+    check_trackers(recipe.trackers)
     with run.stage(NAME, found := inputs(run)) as work:
         checked = _is_checked(run, found["decontaminate/questions.parquet"])
-        folder = run.model(recipe.base)
-        model = _model_with_adapter(run, folder)
-        limit = min(recipe.max_length, max_positions(model.config))
-        encoded, kept, dropped = _encoded(run, folder, limit)
-        _refuse_too_long(run, dropped, limit)
-        if not kept:
+        folder, size, limit = _base(run)
+        data = training_data(run, folder, limit)
+        _refuse_too_long(run, data.dropped, limit)
+        if not data.questions:
             raise InputError(
-                f"none of {len(dropped):,} questions can be trained on within {limit:,} tokens",
+                f"none of {len(data.dropped):,} questions can be trained on within {limit:,} tokens",
                 "Raise train.max_length, or look at the questions of decontaminate",
             )
-        reached = questions_reached(len(kept), recipe.batch_size, run.recipe.seed, recipe.epochs)
-        dropped += _not_reached(kept, reached.tolist(), recipe.epochs)
+        reached = _reached(run, data)
+        dropped = data.dropped + _not_reached(data.questions, reached, recipe.epochs)
         work.table("dropped.parquet", dropped_table(dropped))
-        check_vocabulary(encoded, model.get_input_embeddings().num_embeddings, folder)
         log = work.folder / "log.jsonl"
-        checkpoints = _checkpoints(run, work.folder, encoded, found["base"])
+        checkpoints = _checkpoints(run, work.folder, data, found["base"])
         if run.force:
             checkpoints.forget()
-        with leading(run.num_gpus, run.folder) as team:
-            done = train(model, encoded, kept, _settings(run), checkpoints, log, team)
+        with (
+            leading(run.num_gpus, run.folder) as team,
+            tracking(recipe.trackers, run.recipe.name, run.folder, run.settings(NAME)) as tell,
+        ):
+            model = _model_with_adapter(run, folder, size, team)
+            check_vocabulary(data.encoded, model.get_input_embeddings().num_embeddings, folder)
+            settings = _settings(run, size)
+            done = train(
+                model,
+                data.encoded,
+                data.questions,
+                settings,
+                checkpoints,
+                log,
+                team,
+                data.held_out,
+                tell,
+            )
         with work.file("adapter") as adapter:
             save_adapter(model, adapter, *_base_name(recipe.base.model, found["base"]))
         work.register("log.jsonl")
-        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        lines = read_log(log)
         work.text("loss.svg", loss_chart(lines))
         work.counts = Counts.tally(
-            [kept[i].source for i in reached], [(d.question.source, d.reason) for d in dropped]
+            [data.questions[i].source for i in reached],
+            [(d.question.source, d.reason) for d in dropped],
         )
         work.facts = {
-            **log_facts(lines),
-            "mean_length": round(float(encoded.lengths.mean()), 1),
+            **facts(lines, _peak(team.size)),
+            "mean_length": round(float(data.encoded.lengths.mean()), 1),
             "checked": checked,
             "num_ranks": team.size,
+            "shares_base": team.shares_base,
             **done,
-            "num_trainable_parameters": sum(p.numel() for p in trainable(model).values()),
+            "num_trainable_parameters": size.trainable,
         }
+
+
+def _reached(run: Run, data: Data) -> list[int]:
+    recipe = run.recipe.train
+    num = len(data.questions)
+    reached = questions_reached(num, recipe.batch_size, run.recipe.seed, recipe.epochs)
+    found: list[int] = reached.tolist()
+    return found

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from monotreme.errors import MismatchError
-from monotreme.progress import console
+from monotreme.progress import notice
 from monotreme.storage import remove, sha256, writing
 
 KEEP = 2  # the newest, and one to fall back to
@@ -142,8 +142,3 @@ def _load(
         state[numbers[name]][key] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def notice(text: str) -> None:
-    """Tell the user one line on stderr."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -49,6 +49,11 @@ class Encoded:
         mask = np.concatenate([np.empty(0, np.bool_), *(mask for _, mask in questions)])
         return cls(ids, mask, offsets)
 
+    def take(self, questions: NDArray[np.int64]) -> "Encoded":
+        """Some of the questions (indices), end to end."""
+        spans = [slice(*self.offsets[q : q + 2]) for q in questions.tolist()]
+        return Encoded.join([(self.ids[span], self.is_answer[span]) for span in spans])
+
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """(Q,) tokens of each question."""

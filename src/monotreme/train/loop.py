@@ -6,15 +6,11 @@ The loss of a step is the weighted sum of the cross-entropies of its answer toke
 
 import json
 import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,24 +19,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from monotreme.errors import InputError
-from monotreme.progress import progress
+from monotreme.progress import notice, progress
 from monotreme.records import Question
 from monotreme.storage import storage_errors
+from monotreme.train.attention import check_isolation
 from monotreme.train.batches import (
     MicroBatch,
     Weighting,
+    cut,
     micro_batches,
     num_steps,
     questions_of_step,
     token_weights,
 )
-from monotreme.train.checkpoint import Checkpoints, notice
+from monotreme.train.checkpoint import Checkpoints
 from monotreme.train.dropout import Draws, key_dropout
 from monotreme.train.encode import Encoded
 from monotreme.train.fused_mlp import Way, fused
+from monotreme.train.log import glance, read_log, warn_of_overfitting
 from monotreme.train.lora import drop_in_adapter_only, trainable
 from monotreme.train.loss import Losses, question_losses
-from monotreme.train.parallel import STOP, Team
+from monotreme.train.parallel import STOP, VALIDATE, Team, deal
+from monotreme.train.plan import Size, flop
+from monotreme.train.process import deterministic, interruption
+from monotreme.train.sharding import share_base
+from monotreme.train.trackers import Tell
 
 CLIP = 1.0  # largest norm of a step's gradient: the default of transformers' Trainer
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # AdamW's, as in the paper's code; weight decay 0
@@ -53,6 +56,8 @@ class Settings:
     Attributes:
         row_tokens: tokens of a forward pass at most, as long as the memory is enough.
         autocast: whether matrix products are done in bfloat16.
+        save_steps: between checkpoints, and between measurements of the validation loss.
+        size: of the model, for the work of a step; None leaves that out of the log.
     """
 
     learning_rate: float
@@ -64,6 +69,7 @@ class Settings:
     autocast: bool
     save_steps: int
     seed: int
+    size: Size | None = None
 
 
 def learning_rate(step: int, total: int, warmup_steps: int, peak: float) -> float:
@@ -86,11 +92,17 @@ def train(
     checkpoints: Checkpoints,
     log: Path,
     team: Team,
+    held_out: Encoded | None = None,
+    tell: Tell = lambda _line: None,
 ) -> dict[str, Any]:
     """Train the adapter in `model` in place, from the newest checkpoint if there is one.
 
     Leaves one JSON line a step in `log`. SIGTERM and Ctrl-C end the step under way, save a
     checkpoint and exit; a second one acts at once.
+
+    Args:
+        held_out: questions that the loss is only measured on, every `save_steps` steps and at the end.
+        tell: is told each line of the log.
 
     Returns:
         `mlp`, how the adapted MLPs were computed (fused_mlp.py), and `row_tokens`, the tokens of a
@@ -106,9 +118,9 @@ def train(
     total = num_steps(len(questions), settings.batch_size, settings.epochs)
     with (
         storage_errors(log),
-        _interruption() as stopping,
-        _deterministic(),
-        prepared(model, encoded, settings, team) as work,
+        interruption() as stopping,
+        deterministic(),
+        prepared(model, encoded, settings, team, held_out) as work,
         log.open("a", encoding="utf-8") as lines,
         progress("train", total) as advance,
     ):
@@ -116,11 +128,17 @@ def train(
         advance(done)
         for step in range(done, total):
             line = _update(work, optimizer, questions, step, total)
+            due = step + 1 == total or (step + 1) % settings.save_steps == 0
+            if due and work.held_out is not None:
+                line["validation_loss"] = _validated(work)
             lines.write(json.dumps(line) + "\n")
             lines.flush()
-            advance(1)
+            tell(line)
+            advance(1, glance(line))
+            if "validation_loss" in line:
+                warn_of_overfitting(read_log(log))
             stop = stopping()
-            if stop or step + 1 == total or (step + 1) % settings.save_steps == 0:
+            if stop or due:
                 checkpoints.save(step + 1, parameters, optimizer, log)
             if stop:
                 notice(
@@ -131,12 +149,17 @@ def train(
     return {"mlp": work.mlp, "row_tokens": work.row_tokens}
 
 
-def follow(model: Any, encoded: Encoded, settings: Settings, team: Team) -> None:
+def follow(
+    model: Any, encoded: Encoded, settings: Settings, team: Team, held_out: Encoded | None = None
+) -> None:
     """Give the leader of the team the gradients of this rank's questions, until it says stop."""
-    with _deterministic(), prepared(model, encoded, settings, team) as work:
+    with deterministic(), prepared(model, encoded, settings, team, held_out) as work:
         while (step := team.await_step(work.parameters)) != STOP:
-            work.add_gradients(step)
-            work.forget_gradients()
+            if step == VALIDATE:
+                work.validation_loss()
+            else:
+                work.add_gradients(step)
+                work.forget_gradients()
 
 
 @dataclass
@@ -144,12 +167,15 @@ class Work:
     """What every rank of a training does: the gradient of its share of a step.
 
     Attributes:
+        held_out: for the validation loss; None where there is none.
         parameters: the adapter's.
         mlp: how the adapted MLPs are computed (fused_mlp.py).
         row_tokens: tokens of a row at most, halved whenever the memory is too small for them.
     """
 
+    model: Any
     encoded: Encoded
+    held_out: Encoded | None
     settings: Settings
     team: Team
     parameters: Mapping[str, nn.Parameter]
@@ -179,7 +205,7 @@ class Work:
         weights_Q = token_weights(self.encoded.num_answer_tokens[chosen], self.settings.weighting)
         mine = self.team.share(self.encoded.lengths[chosen].tolist())
         shares_Q = torch.zeros(len(chosen), dtype=torch.float64, device=self.device)
-        if len(mine):
+        if len(mine) or self.team.shares_base:
             shares = self._shares(step, chosen[mine], weights_Q[mine])
             shares_Q[torch.from_numpy(mine).to(self.device)] = shares
         return self.team.add_up(self.parameters, shares_Q)
@@ -189,7 +215,7 @@ class Work:
     ) -> Tensor:
         """This rank's part; begun anew with shorter rows when the memory is full."""
         while True:
-            rows = micro_batches(self.encoded, questions, weights_Q, self.row_tokens)
+            rows = self._rows(self.encoded, self.questions_of(step), questions, weights_Q)
             try:
                 parts = []
                 for row in rows:
@@ -197,21 +223,44 @@ class Work:
                     shares_Q = self.losses(row, self.settings.autocast)
                     torch.autograd.backward(shares_Q.sum())
                     parts.append(shares_Q.detach())
-                return torch.cat(parts).double()
+                return torch.cat(parts)[: len(questions)].double()
             except torch.OutOfMemoryError:
                 self._shorten(step, rows)
+
+    def _rows(
+        self,
+        encoded: Encoded,
+        asked: NDArray[np.int64],
+        mine: NDArray[np.int64],
+        weights_Q: NDArray[np.float64],
+    ) -> list[MicroBatch]:
+        """This rank's rows; where ranks share the base, as many as each of them has.
+
+        Every pass through a shared base is one of all ranks. A row to fill up with weighs nothing.
+
+        Args:
+            asked: questions of all ranks; mine: this one's, with the weights of their answer tokens.
+        """
+        rows = micro_batches(encoded, mine, weights_Q, self.row_tokens) if len(mine) else []
+        if self.team.shares_base:
+            lengths = encoded.lengths[asked]
+            dealt = (lengths[places].tolist() for places in deal(lengths.tolist(), self.team.size))
+            most = max(len(cut(each, self.row_tokens)) for each in dealt if each)
+            (spare,) = micro_batches(encoded, asked[:1], np.zeros(1), self.row_tokens)
+            rows += [spare] * (most - len(rows))
+        return rows
 
     def _shorten(self, step: int, rows: Sequence[MicroBatch]) -> None:
         """Halve the rows and forget what they gave.
 
         Raises:
-            InputError: every row is a single question already.
+            InputError: every row is a single question already, or other ranks wait inside a pass.
         """
-        if all(len(row.questions) == 1 for row in rows):
+        if self.team.shares_base or all(len(row.questions) == 1 for row in rows):
             raise InputError(
-                f"step {step + 1}: the GPU's memory is too small for a question of "
-                f"{max(row.max_length for row in rows):,} tokens",
-                "Lower train.max_length, or take a larger GPU",
+                f"step {step + 1}: the GPU's memory is too small for a row of "
+                f"{max(row.ids.numel() for row in rows):,} tokens",
+                "Lower train.max_length, or take more or larger GPUs",
             ) from None
         self.row_tokens //= 2
         notice(f"out of memory: rows have {self.row_tokens:,} tokens at most from here on")
@@ -219,15 +268,49 @@ class Work:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    @torch.no_grad()
+    def validation_loss(self) -> Tensor:
+        """Mean loss of the held-out questions in the training's weighting, without dropout.
+
+        Whole at the leader alone.
+        """
+        assert self.held_out is not None
+        encoded, asked = self.held_out, np.arange(len(self.held_out.lengths))
+        weights_Q = token_weights(encoded.num_answer_tokens, self.settings.weighting)
+        mine = self.team.share(encoded.lengths.tolist())
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.model.eval()
+        for row in self._rows(encoded, asked, mine, weights_Q[mine]):
+            total += self.losses(row, self.settings.autocast).sum()
+        drop_in_adapter_only(self.model)
+        return self.team.total(total)
+
 
 @contextmanager
-def prepared(model: Any, encoded: Encoded, settings: Settings, team: Team) -> Iterator[Work]:
-    """The model made ready for steps: keyed dropout in the adapter, fused blocks, no head."""
+def prepared(
+    model: Any, encoded: Encoded, settings: Settings, team: Team, held_out: Encoded | None = None
+) -> Iterator[Work]:
+    """The model made ready for steps: fused blocks, a shared base, keyed dropout, no head.
+
+    Raises:
+        InputError: one question of a row sees another.
+    """
     draws = key_dropout(model, settings.seed)
-    drop_in_adapter_only(model)
-    with fused(model) as way, question_losses(model) as losses:
-        rows = settings.row_tokens
-        yield Work(encoded, settings, team, trainable(model), losses, draws, way, rows)
+    with fused(model.eval()) as way:
+        if team.shares_base:
+            share_base(model)
+        check_isolation(model)
+        drop_in_adapter_only(model)
+        with question_losses(model) as losses:
+            rows = settings.row_tokens
+            held = held_out if held_out is not None and len(held_out.lengths) else None
+            weights = trainable(model)
+            yield Work(model, encoded, held, settings, team, weights, losses, draws, way, rows)
+
+
+def _validated(work: Work) -> float:
+    work.team.announce(VALIDATE, work.parameters)
+    return float(work.validation_loss())
 
 
 def _update(
@@ -252,15 +335,18 @@ def _update(
         group["lr"] = rate
     optimizer.step()
     optimizer.zero_grad()
-    answers_Q = encoded.num_answer_tokens[chosen]
+    answers_Q, lengths_Q = encoded.num_answer_tokens[chosen], encoded.lengths[chosen]
     weights_Q = (token_weights(answers_Q, settings.weighting) * answers_Q).tolist()
+    size = settings.size
+    work_done = {} if size is None else {"teraflop": flop(size, lengths_Q, answers_Q.sum()) / 1e12}
     return {
         "step": step + 1,
         "loss": sum(shares_Q),
         "learning_rate": rate,
         "grad_norm": norm,
-        "num_tokens": int(encoded.lengths[chosen].sum()),
+        "num_tokens": int(lengths_Q.sum()),
         "num_answer_tokens": int(answers_Q.sum()),
+        **work_done,
         "seconds": round(time.perf_counter() - started, 6),
         "loss_by_source": loss_by_source([q.source for q in asked], shares_Q, weights_Q),
     }
@@ -284,46 +370,3 @@ def _check_finite(step: int, asked: Sequence[Question], values: Sequence[float],
             f"step {step + 1}: {what} is not a finite number (questions {', '.join(bad)})",
             "Lower train.learning_rate, or look at these questions and at the base model",
         )
-
-
-@contextmanager
-def _interruption() -> Iterator[Callable[[], bool]]:
-    """Give what tells whether the process was told to stop; exit with its signal at the end."""
-    received: list[int] = []
-    before: dict[int, Any] = {}
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        os.write(2, b"stopping after this step; press again to stop at once\n")
-        _restore(before)
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
-    try:
-        yield lambda: bool(received)
-    finally:
-        _restore(before)
-    if received:
-        raise SystemExit(128 + received[0])  # the shell's exit status for a signal
-
-
-def _restore(handlers: Mapping[int, Any]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Prefer algorithms that give the same bits each time; they cost next to nothing here."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-    before = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    memory: Any = torch.utils.deterministic  # its one attribute is a property without a type
-    fill, memory.fill_uninitialized_memory = memory.fill_uninitialized_memory, False  # only slow
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
-        memory.fill_uninitialized_memory = fill

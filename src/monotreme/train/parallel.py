@@ -20,32 +20,37 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from monotreme.errors import InputError
+from monotreme.errors import InputError, MonotremeError
 
 Indices = NDArray[np.int64]
-STOP = -1
+STOP, VALIDATE = -1, -2  # what a leader may announce instead of a step
 PATIENCE_SECONDS = 30  # for a follower to end by itself
 
 
 class Team:
-    """The ranks of a training; of one rank, where nothing has to be sent."""
+    """The ranks of a training; of one rank, where nothing has to be sent.
+
+    Attributes:
+        shares_base: whether each rank holds a part of the base alone (sharding.py). Then all ranks do
+            the same number of passes.
+    """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+        self.rank, self.size, self.shares_base = rank, size, False
 
     def share(self, lengths_Q: Sequence[int]) -> Indices:
         """Which questions of a step are this rank's, by their place in it."""
         return deal(lengths_Q, self.size)[self.rank]
 
     def announce(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        """Leader: the next step, with the adapter as it is now."""
+        """Leader: the next step, or VALIDATE, with the adapter as it is now."""
         if self.size > 1:
             dist.broadcast(self._number(step, weights), 0)
             for weight in weights.values():
                 dist.broadcast(weight.detach(), 0)
 
     def await_step(self, weights: Mapping[str, Tensor]) -> int:
-        """Follower: the step that the leader announces, its weights taken over; STOP at the end."""
+        """Follower: what the leader announces, its weights taken over; STOP at the end."""
         number = self._number(0, weights)
         dist.broadcast(number, 0)
         step = int(number.item())
@@ -69,8 +74,20 @@ class Team:
             for weight in weights.values():
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
                 dist.reduce(weight.grad, 0)
-            dist.reduce(shares_Q, 0)
-        return shares_Q
+        return self.total(shares_Q)
+
+    def total(self, value: Tensor) -> Tensor:
+        """Sum of all ranks' values, at the leader."""
+        if self.size > 1:
+            dist.reduce(value, 0)
+        return value
+
+    def any(self, mine: bool, device: torch.device) -> bool:
+        """Whether a rank says so; every rank is told."""
+        said = torch.tensor(int(mine), device=device)
+        if self.size > 1:
+            dist.all_reduce(said, dist.ReduceOp.MAX)
+        return bool(said.item())
 
     @staticmethod
     def _number(value: int, weights: Mapping[str, Tensor]) -> Tensor:
@@ -123,6 +140,10 @@ def leading(num_ranks: int, folder: Path) -> Iterator[Team]:
     try:
         with _joined(0, num_ranks, address) as team:
             yield team
+    except MonotremeError:
+        for follower in followers:
+            follower.kill()  # they wait for what will not come
+        raise
     except RuntimeError as error:
         ended = [f for f in followers if f.poll() not in (None, 0)]
         if not ended:

@@ -66,7 +66,7 @@ class Size:
     layers: int
 
 
-def size_of(config: Any, adapter: LoraConfig) -> Size:
+def size_of(config: Any, adapter: LoraConfig, trust_remote_code: bool = False) -> Size:
     """Counted on the model's own modules, without memory for their weights.
 
     Args:
@@ -76,7 +76,7 @@ def size_of(config: Any, adapter: LoraConfig) -> Size:
         InputError: a target is no linear layer of the model.
     """
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
         head = model.get_output_embeddings()
         linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
         parameters = sum(p.numel() for p in model.parameters())
@@ -90,6 +90,32 @@ def size_of(config: Any, adapter: LoraConfig) -> Size:
         hidden=int(text.hidden_size),
         layers=int(text.num_hidden_layers),
     )
+
+
+def peak_of(gpu: str) -> float | None:
+    """TFLOP/s of a GPU by the name that its driver gives; None for one that the table lacks."""
+    words = gpu.replace("-", " ").split()
+    return next((GPUS[name].teraflops for name in GPUS if set(name.split()) <= set(words)), None)
+
+
+def needed_bytes(size: Size, precision: BasePrecision) -> float:
+    """What stands in a device's memory whatever the rows are: base, adapter and optimizer."""
+    return base_bytes(size, precision) + size.trainable * ADAPTER_BYTES
+
+
+def check_memory(
+    size: Size, precision: BasePrecision, has: int, num_ranks: int, shared: bool
+) -> None:
+    """Raise InputError if a device with `has` bytes cannot hold its share, before anything is loaded."""
+    needed = needed_bytes(size, precision)
+    if shared:
+        needed -= size.products * WEIGHT_BYTES[precision] * (1 - 1 / num_ranks)
+    if needed > has:
+        raise InputError(
+            f"the base in {precision} with its adapter needs {needed / GIB:,.1f} GiB on each device, "
+            f"this one has {has / GIB:,.1f}",
+            "Set train.base_precision: nf4, add GPUs (--gpus), or take a smaller base",
+        )
 
 
 def base_bytes(size: Size, precision: BasePrecision) -> float:
