@@ -1,5 +1,6 @@
 """Questions of a row do not see each other, whatever kernel does the work."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from monotreme.errors import InputError
 from monotreme.models import load_model
@@ -75,6 +77,47 @@ def test_a_changed_score_is_refused() -> None:
         attention.packed_attention(
             nn.Identity(), *rows, cu_seq_lens_q=ends, max_length_q=2, softcap=50.0
         )
+
+
+def capped(window: int = 4) -> Any:
+    """A tiny Gemma 2: capped scores, every other layer with a sliding window; float64."""
+    config = Gemma2Config(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=window,
+        attn_implementation=attention.ATTENTION,
+    )
+    torch.manual_seed(0)
+    return Gemma2ForCausalLM(config).double().eval()
+
+
+def test_a_model_with_other_scores_is_served_by_transformers_own(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Said by name; and each question of a row still has the logits that it has alone."""
+    model = capped()
+    assert attention.choose_attention(model) == "eager"
+    assert "uses softcap (Gemma2Attention)" in " ".join(capfd.readouterr().err.split())
+    ids = torch.randint(3, 60, (1, 15))
+    ends = torch.tensor([0, 4, 15], dtype=torch.int32)
+    positions = torch.tensor([[*range(4), *range(11)]])
+    kwargs = attention.boundaries(ends, 11)
+    with torch.no_grad():
+        packed = model(input_ids=ids, position_ids=positions, use_cache=False, **kwargs).logits[0]
+        for start, end in pairwise(ends.tolist()):
+            alone = model(input_ids=ids[:, start:end], use_cache=False).logits[0]
+            torch.testing.assert_close(packed[start:end], alone, **EXACT)
+
+
+def test_a_plain_model_keeps_ours(tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = load_model(tiny_model, "fp32", False, attention.ATTENTION)
+    assert attention.choose_attention(model) == "varlen"
+    assert not capfd.readouterr().err
 
 
 class Running(nn.Module):

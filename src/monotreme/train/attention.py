@@ -6,7 +6,7 @@ attn_implementation takes the row's boundaries as keyword arguments (see `bounda
 
 import inspect
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,18 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from monotreme.errors import InputError
+from monotreme.progress import notice
 
 ATTENTION = "monotreme_varlen"
+PLAIN = "eager"  # transformers' own: every model's scores, under a mask of the whole row
+Attention = Literal["varlen", "eager"]
 MAX_HEAD_SIZE = 256  # of the flash kernel behind varlen_attn
-UNSUPPORTED = ("softcap", "s_aux", "position_bias")  # score changes that neither path makes
+UNSUPPORTED = ("softcap", "s_aux", "position_bias")  # score changes that our kernels do not make
+
+
+class ScoresChangedError(InputError):
+    """The model does more to its attention scores than a softmax."""
+
 
 # From torch 2.12 on grouped heads must be announced; before, the kernel took them as they came.
 _GROUPED: dict[str, Any] = (
@@ -60,11 +68,11 @@ def packed_attention(
         (1, T, heads, head size), and None for the attention weights.
 
     Raises:
-        InputError: the model changes its attention scores in a way that is not supported.
+        ScoresChangedError: the model changes its attention scores.
     """
     for name in UNSUPPORTED:
         if kwargs.get(name) is not None:
-            raise InputError(
+            raise ScoresChangedError(
                 f"the base model's attention uses {name} ({type(module).__name__})",
                 "Use a base model with plain softmax attention, such as Llama, Mistral or Qwen",
             )
@@ -137,6 +145,22 @@ def _band(length: int, sliding_window: int | None, device: torch.device) -> Tens
         return None
     seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     return seen.triu(1 - sliding_window)
+
+
+def choose_attention(model: Any) -> Attention:
+    """Ours where it can serve the model, else transformers' own, which says so and costs more memory.
+
+    Raises:
+        InputError: with neither is a question of a row apart from the others.
+    """
+    try:
+        check_isolation(model)
+        return "varlen"
+    except ScoresChangedError as error:
+        notice(f"{error.problem}: trained with transformers' {PLAIN} attention, which is slower")
+    model.set_attn_implementation(PLAIN)
+    check_isolation(model)
+    return "eager"
 
 
 @torch.no_grad()

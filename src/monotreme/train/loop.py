@@ -22,7 +22,7 @@ from monotreme.errors import InputError
 from monotreme.progress import notice, progress
 from monotreme.records import Question
 from monotreme.storage import storage_errors
-from monotreme.train.attention import check_isolation
+from monotreme.train.attention import Attention, choose_attention
 from monotreme.train.batches import (
     MicroBatch,
     Weighting,
@@ -105,7 +105,7 @@ def train(
         tell: is told each line of the log.
 
     Returns:
-        `mlp`, how the adapted MLPs were computed (fused_mlp.py), and `row_tokens`, the tokens of a
+        `mlp` and `attention`, how these were computed, and `row_tokens`, the tokens of a
         row at most that the memory has proven enough for.
 
     Raises:
@@ -146,7 +146,7 @@ def train(
                 )
                 break
         team.stop(parameters)
-    return {"mlp": work.mlp, "row_tokens": work.row_tokens}
+    return {"mlp": work.mlp, "attention": work.attention, "row_tokens": work.row_tokens}
 
 
 def follow(
@@ -170,6 +170,7 @@ class Work:
         held_out: for the validation loss; None where there is none.
         parameters: the adapter's.
         mlp: how the adapted MLPs are computed (fused_mlp.py).
+        attention: how questions of a row are kept apart (attention.py).
         row_tokens: tokens of a row at most, halved whenever the memory is too small for them.
     """
 
@@ -182,6 +183,7 @@ class Work:
     losses: Losses
     draws: Draws
     mlp: Way
+    attention: Attention
     row_tokens: int
 
     @property
@@ -299,13 +301,15 @@ def prepared(
     with fused(model.eval()) as way:
         if team.shares_base:
             share_base(model)
-        check_isolation(model)
+        attention = choose_attention(model)
         drop_in_adapter_only(model)
         with question_losses(model) as losses:
             rows = settings.row_tokens
             held = held_out if held_out is not None and len(held_out.lengths) else None
             weights = trainable(model)
-            yield Work(model, encoded, held, settings, team, weights, losses, draws, way, rows)
+            yield Work(
+                model, encoded, held, settings, team, weights, losses, draws, way, attention, rows
+            )
 
 
 def _validated(work: Work) -> float:
