@@ -16,6 +16,7 @@ from monotreme.run import Run
 from monotreme.train import plan
 from monotreme.train.encode import Encoded
 from monotreme.train.lora import lora_config
+from monotreme.train.trial import tried_steps
 
 MLP = ["gate_proj", "up_proj", "down_proj"]
 LLAMA_13B = LlamaConfig(
@@ -95,3 +96,35 @@ def test_every_number_that_is_printed_is_in_the_plan(
     assert all(name in text for name in told["gpus"])
     assert "none of them measured" in text
     json.dumps(told)
+    assert "tried here" not in text
+
+
+def test_the_largest_step_is_tried_first_then_typical_ones() -> None:
+    assert tried_steps([5, 9, 4, 100, 6, 1]) == [3, 0, 4, 2]
+    assert tried_steps([7]) == [0, 0]
+
+
+def test_a_trial_tells_what_was_measured_and_leaves_the_training_as_it_was(
+    make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(train={"batch_size": 4, "warmup_steps": 0, "dropout": 0.1})
+    finish(run, "decontaminate", sums(18))
+    told = train.plan_of(run, try_steps=True)
+    tried = told["trial"]
+    assert tried["tokens_per_second"] > 0
+    assert tried["minutes"] == pytest.approx(
+        told["tokens"] / tried["tokens_per_second"] / 60, abs=0.01
+    )
+    print_training_plan(told, 2.0)
+    assert f"({tried['largest_step_tokens']:,} tokens) fits" in capsys.readouterr().out
+    assert not (run.folder / "train").exists()
+
+
+def test_a_trial_without_memory_says_so_before_any_training(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    finish(run, "decontaminate", sums(9))
+    monkeypatch.setattr(train, "memory_bytes", lambda: 1000)
+    with pytest.raises(InputError, match="GiB on each device"):
+        train.plan_of(run, try_steps=True)

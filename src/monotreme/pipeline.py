@@ -64,18 +64,24 @@ def plan(run: Run, stages: Sequence[str] = STAGES) -> Iterator[Step]:
             waits_for = name
 
 
-def plan_training(run: Run, steps: Sequence[Step]) -> dict[str, Any] | None:
+def plan_training(
+    run: Run, steps: Sequence[Step], try_steps: bool | None = None
+) -> dict[str, Any] | None:
     """What the training will take, once its questions are there; None before, and after it.
 
+    Args:
+        try_steps: load the base and try a few steps; None for where there is a GPU.
+
     Raises:
-        InputError, RemoteError: the base's configuration or tokenizer cannot be read.
+        InputError, RemoteError: the base cannot be read, or is too large to try.
     """
     state = {step.stage: step.state for step in steps}
     if state["decontaminate"] != "up to date" or state["train"] == "up to date":
         return None
     from monotreme import train
+    from monotreme.machine import device
 
-    return train.plan_of(run)
+    return train.plan_of(run, device() == "cuda" if try_steps is None else try_steps)
 
 
 def execute(

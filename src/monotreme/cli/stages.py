@@ -78,7 +78,7 @@ def run(
     epilog=examples(
         "monotreme plan recipe.yaml",
         "monotreme plan recipe.yaml --price-per-hour 3.5",
-        "monotreme plan recipe.yaml --json",
+        "monotreme plan recipe.yaml --no-try --json",
     )
 )
 def plan(
@@ -89,13 +89,21 @@ def plan(
     price_per_hour: Annotated[
         float | None, typer.Option(min=0, help="Of a GPU; the training's cost is told too.")
     ] = None,
+    try_: Annotated[
+        bool | None,
+        typer.Option(
+            "--try/--no-try",
+            help="Load the base and try a few steps, the largest first.",
+            show_default="where there is a GPU",
+        ),
+    ] = None,
 ) -> None:
     """Check the recipe and its inputs; list what would run, and what the training will take."""
     from monotreme import pipeline
 
     found = pipeline.find_run(where, runs, set_ or ())
     steps = list(pipeline.plan(found))
-    training = pipeline.plan_training(found, steps)
+    training = pipeline.plan_training(found, steps, try_)
     if as_json:
         stages = [plain(step) for step in steps]
         print_json({"run": str(found.folder), "stages": stages, "training": training})

@@ -214,6 +214,19 @@ def print_training_plan(
         price = [f"{one['minutes'] / 60 * price_per_hour:,.2f}"] if price_per_hour else []
         table.add_row(name, f"{one['minutes']:,.1f}", "yes" if one["fits"] else "no", *price)
     console.print(table)
+    if "trial" in plan:
+        console.print(_trial_line(plan["trial"], price_per_hour), highlight=False)
+
+
+def _trial_line(trial: dict[str, Any], price_per_hour: float | None) -> str:
+    peak = f", {trial['peak_gib']:,.1f} GiB at most" if "peak_gib" in trial else ""
+    minutes = trial["minutes"]
+    price = f", price {minutes / 60 * price_per_hour:,.2f}" if price_per_hour else ""
+    return (
+        f"tried here: the largest step ({trial['largest_step_tokens']:,} tokens) fits in rows of "
+        f"{trial['row_tokens']:,}{peak}; {trial['tokens_per_second']:,.0f} tokens/s, "
+        f"{minutes:,.1f} minutes for all steps{price}"
+    )
 
 
 def _perplexity_line(rows: Sequence[dict[str, Any]]) -> str:

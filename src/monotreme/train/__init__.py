@@ -34,6 +34,7 @@ from monotreme.train.lora import (
 from monotreme.train.parallel import Team, check_size, following, leading
 from monotreme.train.sharding import check_shareable
 from monotreme.train.trackers import check_trackers, tracking
+from monotreme.train.trial import trial
 
 NAME = "train"
 SAVE_STEPS = 50  # between checkpoints: minutes of work against seconds of writing
@@ -141,20 +142,27 @@ def _base(run: Run, weights: bool = True) -> tuple[Path, plan.Size, int]:
     return folder, plan.size_of(config, adapter_config(recipe), trust), limit
 
 
-def plan_of(run: Run) -> dict[str, Any]:
+def plan_of(run: Run, try_steps: bool = False) -> dict[str, Any]:
     """What the training will take (plan.py), from the questions that decontaminate left.
 
+    Args:
+        try_steps: load the base and try a few steps (trial.py); under `trial`.
+
     Raises:
-        InputError: there are none yet, or the base cannot be read.
+        InputError: there are none yet, the base cannot be read, or the memory is too small.
     """
     recipe = run.recipe.train
-    folder, size, limit = _base(run, weights=False)
+    folder, size, limit = _base(run, weights=try_steps)
     data = training_data(run, folder, limit)
     rows = GPU_ROWS * recipe.max_length
     found = plan.plan(
         size, data.encoded, recipe.batch_size, recipe.epochs, recipe.base_precision, rows
     )
-    return {**found, "too_long_or_empty": sum(d.reason != "held_out" for d in data.dropped)}
+    found["too_long_or_empty"] = sum(d.reason != "held_out" for d in data.dropped)
+    if try_steps:
+        model = _model_with_adapter(run, folder, size, Team())
+        found["trial"] = trial(model, data, _settings(run, size))
+    return found
 
 
 def _is_checked(run: Run, found: str) -> bool:
