@@ -20,7 +20,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from monotreme import evaluate
+from monotreme.benchmarks import benchmark_of, read_benchmark
 from monotreme.errors import InputError, MismatchError, RecipeError
+from monotreme.recipe import BenchmarkRef
 from monotreme.records import read_table
 from monotreme.run import Run
 from monotreme.storage import sha256
@@ -98,7 +100,10 @@ def ready(tmp_path: Path, make_run: MakeRun, trained: Path) -> Callable[..., Run
             {"id": "gsm8k", "path": "data/gsm8k"},
         ]
         table = {"benchmarks": benchmarks, "texts": "data/texts.jsonl", "precision": "fp32"}
-        run = make_run(evaluate={**table, "batch_tokens": 256, **settings})
+        run = make_run(
+            decontaminate={"benchmarks": [{"id": "sums", "path": "data/sums"}]},
+            evaluate={**table, "batch_tokens": 256, **settings},
+        )
         leave(run, "train", "adapter", trained / "adapter")
         leave(run, "merge", "base", trained / "merged")
         return run
@@ -109,6 +114,22 @@ def ready(tmp_path: Path, make_run: MakeRun, trained: Path) -> Callable[..., Run
 def leave(run: Run, stage: str, name: str, folder: Path) -> None:
     with run.stage(stage, {}) as work, work.file(name) as path:
         shutil.copytree(folder, path)
+
+
+def check_for_leaks(run: Run, verdicts: dict[int, str], split: str = "test") -> None:
+    """Leave what decontaminate would: verdicts on questions of `sums`, of which duplicates go."""
+    ref = BenchmarkRef(id="sums", path="data/sums")
+    asked = read_benchmark(benchmark_of(ref), "test", run.locate("data/sums"), None)
+    pairs = [
+        {"benchmark": "sums", "benchmark_id": asked[number].id, "verdict": verdict}
+        for number, verdict in verdicts.items()
+    ]
+    listed = sorted(pair["benchmark_id"] for pair in pairs if pair["verdict"] == "duplicate")
+    data = run.dataset_digest("data/sums", "", None)
+    with run.stage("decontaminate", {"benchmarks/sums": data}) as work:
+        work.table("pairs.parquet", pa.Table.from_pylist(pairs))
+        leaks = {"benchmarks": [{"id": "sums", "split": split}]}
+        work.json("leaks.json", {**leaks, "leaked_benchmark_ids": {"sums": listed}})
 
 
 def scores_of(run: Run) -> Any:
@@ -172,6 +193,51 @@ def test_the_adapter_scores_as_the_model_it_is_merged_into(ready: Callable[..., 
     assert second["delta_log_loss"] == pytest.approx(third["delta_log_loss"], abs=1e-4)
     difference = second["log_loss"] - first["log_loss"]
     assert second["delta_log_loss"] == pytest.approx(difference)
+
+
+def test_the_clean_subset_is_what_decontaminate_did_not_list(ready: Callable[..., Run]) -> None:
+    """Nine sums of which seven are scored: one leaked, one gray, one only similar."""
+    run = ready(texts=None)
+    verdicts = {0: "gray_area", 1: "similar_but_different", 2: "duplicate"}
+    check_for_leaks(run, {**verdicts, 3: "gray_area"})
+    evaluate.execute(run)
+    rows = {row["benchmark"]: row for row in scores_of(run)["scores"] if row["model"] == "base"}
+    asked = read_benchmark(
+        benchmark_of(BenchmarkRef(id="sums", path="x")), "test", run.locate("data/sums"), None
+    )
+    items = read_table(run.output("evaluate", "items.parquet")).to_pylist()
+    scored = {i["question_id"]: i["score"] for i in items if i["model"] == "base"}
+    clean = [s for id_, s in scored.items() if id_ in {q.id for q in asked} - {asked[2].id}]
+    assert rows["sums"]["clean"]["num_questions"] == len(clean) == 6
+    assert rows["sums"]["clean"]["score"] == pytest.approx(100 * sum(clean) / len(clean))
+    exposed = {level: part["num_questions"] for level, part in rows["sums"]["by_exposure"].items()}
+    gray = sum(asked[number].id in scored for number in (0, 3))
+    assert exposed["gray"] == gray
+    assert sum(exposed.values()) == 7
+    assert "clean" not in rows["mmlu"]  # decontaminate did not check it
+    deltas = {row["benchmark"]: row for row in scores_of(run)["deltas"]}
+    assert deltas["sums"]["clean"]["num_questions"] == len(clean)
+    assert "clean" not in deltas["mmlu"]
+    assert "# Scores by exposure" in run.output("evaluate", "scores.md").read_text(encoding="utf-8")
+
+
+def test_other_verdicts_on_its_questions_make_an_evaluation_stale(
+    ready: Callable[..., Run],
+) -> None:
+    run = ready(texts=None)
+    check_for_leaks(run, {1: "duplicate"})
+    evaluate.execute(run)
+    check_for_leaks(run, {1: "duplicate", 2: "similar_but_different"})
+    assert run.is_current("evaluate", evaluate.inputs(run))
+    check_for_leaks(run, {1: "gray_area"})
+    assert not run.is_current("evaluate", evaluate.inputs(run))
+
+
+def test_leaks_of_another_split_say_nothing(ready: Callable[..., Run]) -> None:
+    run = ready(texts=None)
+    check_for_leaks(run, {1: "duplicate"}, split="train")
+    evaluate.execute(run)
+    assert all("clean" not in row for row in scores_of(run)["scores"])
 
 
 def test_perplexity_is_that_of_transformers_loss(

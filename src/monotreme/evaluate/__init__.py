@@ -17,17 +17,13 @@ import pyarrow.parquet as pq
 
 from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
 from monotreme.errors import InputError, RecipeError
-from monotreme.evaluate.deltas import (
-    BASE,
-    Floats,
-    delta_rows,
-    markdown,
-    perplexity_row,
-    results_of,
-    score_rows,
-)
+from monotreme.evaluate.deltas import BASE, delta_rows, perplexity_row, score_rows
+from monotreme.evaluate.exposure import exposure_digest, read_exposures
 from monotreme.evaluate.protocol import PROTOCOL, Prompt, Shots, item_score, prompts
+from monotreme.evaluate.results import Exposure, results_of
 from monotreme.evaluate.scorer import Likelihood, Scorer, load_scorer
+from monotreme.evaluate.statistics import Floats
+from monotreme.evaluate.tables import markdown
 from monotreme.recipe import BenchmarkRef, Evaluate
 from monotreme.records import Counts, digest, read_table
 from monotreme.rows import BadRow, RawRow, read_file
@@ -99,7 +95,16 @@ def inputs(run: Run) -> dict[str, str]:
         )
     if recipe.evaluate.texts is not None:
         found["texts"] = sha256(run.locate(recipe.evaluate.texts))
+    for name, exposure in _exposures(run, found).items():
+        found[f"exposure/{name}"] = exposure_digest(exposure)
     return found
+
+
+def _exposures(run: Run, digests: dict[str, str]) -> dict[str, Exposure]:
+    scored = [(ref, benchmark.split) for ref, benchmark in _scored(run.recipe.evaluate)]
+    return read_exposures(
+        run, scored, {ref.id: digests[f"benchmark/{ref.id}"] for ref, _ in scored}
+    )
 
 
 def _scored(settings: Evaluate) -> list[tuple[BenchmarkRef, Benchmark]]:
@@ -259,14 +264,20 @@ def _losses(model: str, texts: Sequence[str], load: Callable[[], Scorer]) -> pa.
     return pa.Table.from_pylist(rows, TEXT_SCHEMA)
 
 
-def summarise(items: pa.Table, losses: dict[str, pa.Table], seed: int) -> dict[str, Any]:
+def summarise(
+    items: pa.Table,
+    losses: dict[str, pa.Table],
+    seed: int,
+    exposures: dict[str, Exposure] | None = None,
+) -> dict[str, Any]:
     """`scores.json`: everything that follows from the records.
 
     Args:
         losses: model → (texts,) rows of `TEXT_SCHEMA`, the base's among them; may be empty.
         seed: of the bootstrap.
+        exposures: what decontaminate found, for the benchmarks that it checked.
     """
-    results = results_of(items)
+    results = results_of(items, exposures)
     arrays = {model: _arrays(table) for model, table in losses.items()}
     return {
         "protocol": PROTOCOL,
@@ -275,7 +286,7 @@ def summarise(items: pa.Table, losses: dict[str, pa.Table], seed: int) -> dict[s
             perplexity_row(model, *own, None if model == BASE else arrays[BASE])
             for model, own in arrays.items()
         ],
-        "deltas": delta_rows(results, seed),
+        "deltas": delta_rows(results, BASE, seed),
         "truncated": sum(items["num_truncated"].to_pylist()),
     }
 
@@ -303,7 +314,8 @@ def execute(run: Run) -> None:
             own, losses[candidate.name] = _evaluate(run, work, candidate, tasks, texts)
             items += own
         table = pa.concat_tables(items)
-        scores = summarise(table, losses if texts else {}, run.recipe.seed)
+        exposures = _exposures(run, digests)
+        scores = summarise(table, losses if texts else {}, run.recipe.seed, exposures)
         work.table("items.parquet", table)
         work.json("scores.json", scores)
         work.text("scores.md", markdown(scores))

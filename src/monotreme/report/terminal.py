@@ -247,7 +247,7 @@ def _leaks_table(leaks: dict[str, Any]) -> Table:
 
 
 def _scores_table(evaluation: dict[str, Any]) -> Table:
-    table = Table("model", "benchmark", "score", "against the base", "95 % interval", "p")
+    table = Table("model", "benchmark", "score", "against the base", "95 % interval", "p (Holm)")
     table.title = f"Scores in points ± standard error ({evaluation['protocol']})"
     several = len({row["benchmark"] for row in evaluation["scores"]} - {"mean"}) > 1
     deltas = {(d["model"], d["benchmark"]): d for d in evaluation["deltas"]}
@@ -262,9 +262,8 @@ def _scores_table(evaluation: dict[str, Any]) -> Table:
 
 
 def _delta_cells(delta: dict[str, Any]) -> tuple[str, str, str]:
-    p = delta["p_value"]
     return (
         f"{delta['delta']:+.1f} ± {delta['stderr']:.1f}",
         f"{delta['low']:+.1f} … {delta['high']:+.1f}",
-        "" if p is None else f"{p:.2g}",
+        f"{delta['p_holm']:.2g}",
     )
