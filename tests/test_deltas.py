@@ -11,7 +11,7 @@ from monotreme.errors import MismatchError
 from monotreme.evaluate.deltas import delta_rows, perplexity_row, score_rows
 from monotreme.evaluate.results import Exposure, results_of
 from monotreme.evaluate.statistics import detectable, holm, mcnemar
-from monotreme.evaluate.tables import markdown
+from monotreme.evaluate.tables import markdown, subject_map
 
 
 def items(model: str, benchmark: str, metric: str, scores: list[float], subjects: str) -> pa.Table:
@@ -233,3 +233,18 @@ def test_the_tables_tell_of_groups_subjects_and_exposure() -> None:
     assert "of 2 subjects, those that differ: anatomy +1.50 ± 0.50*" in text
     assert "| base | mmlu | 0.0 [0.0, 79.3] 1 |" in text
     assert "| adapter | +0.67 ± 0.23* (619) |" in text
+
+
+def test_the_map_has_every_subject_under_its_group_and_greys_noise() -> None:
+    letters = "a" * 12 + "v" * 3 + "l" * 2 + "x"
+    base = mmlu("base", [0] * 12 + [0] * 3 + [0, 1, 0], letters)
+    tuned = mmlu("adapter", [1] * 12 + [0, 1, 1] + [0, 1, 0], letters)
+    rows = delta_rows(results_of(pa.concat_tables([base, tuned])), "base", 0)
+    svg = subject_map(rows) or ""
+    names = ("STEM", "anatomy", "humanities", "philosophy", "other", "virology", "own_subject")
+    places = [svg.index(f">{name}</text>") for name in names]
+    assert places == sorted(places)
+    # STEM and anatomy are sure; two of three virology questions are not, though they are 67 points
+    assert svg.count('class="noise"') == 5
+    assert "+66.7" in svg
+    assert subject_map(delta_rows(results_of(pa.concat_tables([ARC, QA])), "base", 0)) is None

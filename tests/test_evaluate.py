@@ -149,6 +149,7 @@ def test_every_model_is_scored_on_every_benchmark(ready: Callable[..., Run]) -> 
     }
     assert [row["metric"] for row in scores["scores"][:4]] == ["acc_norm", "acc", "mc2", "mean"]
     assert "| merged-base |" in run.output("evaluate", "scores.md").read_text(encoding="utf-8")
+    assert ">anatomy</text>" in run.output("evaluate", "heatmap.svg").read_text(encoding="utf-8")
     assert not (run.folder / "evaluate/parts").exists()
 
 

@@ -23,7 +23,7 @@ from monotreme.evaluate.protocol import PROTOCOL, Prompt, Shots, item_score, pro
 from monotreme.evaluate.results import Exposure, results_of
 from monotreme.evaluate.scorer import Likelihood, Scorer, load_scorer
 from monotreme.evaluate.statistics import Floats
-from monotreme.evaluate.tables import markdown
+from monotreme.evaluate.tables import markdown, subject_map
 from monotreme.recipe import BenchmarkRef, Evaluate
 from monotreme.records import Counts, digest, read_table
 from monotreme.rows import BadRow, RawRow, read_file
@@ -319,6 +319,8 @@ def execute(run: Run) -> None:
         work.table("items.parquet", table)
         work.json("scores.json", scores)
         work.text("scores.md", markdown(scores))
+        if (picture := subject_map(scores["deltas"])) is not None:
+            work.text("heatmap.svg", picture)
         work.counts = _count(tasks)
         work.facts = {"protocol": PROTOCOL, "truncated": scores["truncated"]}
 

@@ -1,9 +1,11 @@
-"""`scores.json` and comparisons as Markdown tables to read."""
+"""`scores.json` and comparisons to read: Markdown tables, and a picture of the subjects."""
 
 from collections.abc import Callable, Iterable, Sequence
 
 from monotreme.evaluate.results import EXPOSURES, Row
 from monotreme.evaluate.statistics import LEVEL
+from monotreme.evaluate.subjects import GROUP_OF, GROUPS
+from monotreme.plot import Cell, heat_map
 
 POWERED = 5.0  # points: a part of MMLU that could only show more than this is not a line of its own
 
@@ -76,6 +78,29 @@ def _subjects(row: Row) -> str:
     sure = [f"{name} {delta_cell(one)}" for name, one in subjects.items() if one["p_holm"] < LEVEL]
     found = ", ".join(sure) or "none"
     return f"{row['model']}: of {len(subjects)} subjects, those that differ: {found}."
+
+
+def subject_map(rows: Sequence[Row]) -> str | None:
+    """Subject × model as SVG, each group's subjects under it; None without deltas of subjects."""
+    models = [row for row in rows if row.get("by_subject")]
+    if not models:
+        return None
+    known = {name for row in models for name in row["by_subject"]}
+    lines: list[tuple[str, list[Cell | None]]] = []
+    for group in (*GROUPS, None):
+        names = sorted(name for name in known if GROUP_OF.get(name) == group)
+        if group and names:
+            lines.append((group, [_map_cell(row["by_group"], group) for row in models]))
+        lines += [(name, [_map_cell(row["by_subject"], name) for row in models]) for name in names]
+    against = " and ".join(dict.fromkeys(row["against"] for row in models))
+    note = f"Grey: noise, p ≥ {LEVEL:g} after Holm's correction for the subjects, or the groups."
+    title = f"Difference to {against} by subject, points"
+    return heat_map(title, note, [row["model"] for row in models], lines, frozenset(GROUPS))
+
+
+def _map_cell(parts: dict[str, Row], name: str) -> Cell | None:
+    part = parts.get(name)
+    return None if part is None else Cell(part["delta"], part["p_holm"] < LEVEL)
 
 
 def _exposure_parts(rows: Sequence[Row]) -> list[str]:
