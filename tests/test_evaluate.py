@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -27,27 +26,7 @@ from monotreme.records import read_table
 from monotreme.run import Run
 from monotreme.storage import sha256
 
-# PEFT 0.21 asks transformers 5 for an attribute by its old name; here only to make an adapter.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-
 MakeRun = Callable[..., Run]
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What train and merge would leave: a random adapter that matters, and it merged."""
-    folder = tmp_path_factory.mktemp("trained")
-    torch.manual_seed(1)
-    base = AutoModelForCausalLM.from_pretrained(tiny_model)
-    targets = ["gate_proj", "up_proj", "down_proj"]
-    config = LoraConfig(
-        task_type="CAUSAL_LM", r=4, lora_alpha=16, target_modules=targets, init_lora_weights=False
-    )
-    model = get_peft_model(base, config)
-    model.save_pretrained(folder / "adapter")
-    model.merge_and_unload().save_pretrained(folder / "merged")
-    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder / "merged")
-    return folder
 
 
 def arc_row(number: int) -> dict[str, Any]:

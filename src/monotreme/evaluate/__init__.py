@@ -89,14 +89,21 @@ def inputs(run: Run) -> dict[str, str]:
     }
     for into in recipe.merge.into:
         found[f"merged-{into.id}"] = sha256(run.output("merge", into.id))
-    for ref, benchmark in _scored(recipe.evaluate):
-        found[f"benchmark/{ref.id}"] = run.dataset_digest(
-            ref.path, benchmark.name or "", benchmark.revision
-        )
-    if recipe.evaluate.texts is not None:
-        found["texts"] = sha256(run.locate(recipe.evaluate.texts))
+    found |= benchmark_digests(run)
     for name, exposure in _exposures(run, found).items():
         found[f"exposure/{name}"] = exposure_digest(exposure)
+    return found
+
+
+def benchmark_digests(run: Run) -> dict[str, str]:
+    """Digests of the benchmarks that are scored, and of the texts."""
+    settings = run.recipe.evaluate
+    found = {
+        f"benchmark/{ref.id}": run.dataset_digest(ref.path, benchmark.name, benchmark.revision)
+        for ref, benchmark in _scored(settings)
+    }
+    if settings.texts is not None:
+        found["texts"] = sha256(run.locate(settings.texts))
     return found
 
 
@@ -299,6 +306,23 @@ def _arrays(table: pa.Table) -> tuple[Floats, Floats]:
 def execute(run: Run) -> None:
     """Score every model on every benchmark and write items.parquet, scores.json, scores.md."""
     digests = inputs(run)
+    score(run, digests, _candidates(run, digests), _exposures(run, digests))
+
+
+def score(
+    run: Run,
+    digests: dict[str, str],
+    candidates: Sequence[Candidate],
+    exposures: dict[str, Exposure] | None = None,
+) -> None:
+    """Score these models on the recipe's benchmarks, and leave the stage's files.
+
+    Args:
+        digests: of all that is read.
+
+    Raises:
+        RecipeError: no benchmark has a metric.
+    """
     settings = run.recipe.evaluate
     if not _scored(settings):
         names = ", ".join(ref.id for ref in settings.benchmarks)
@@ -310,11 +334,10 @@ def execute(run: Run) -> None:
         texts = _read_texts(run.locate(settings.texts)) if settings.texts is not None else []
         items: list[pa.Table] = []
         losses: dict[str, pa.Table] = {}
-        for candidate in _candidates(run, digests):
+        for candidate in candidates:
             own, losses[candidate.name] = _evaluate(run, work, candidate, tasks, texts)
             items += own
         table = pa.concat_tables(items)
-        exposures = _exposures(run, digests)
         scores = summarise(table, losses if texts else {}, run.recipe.seed, exposures)
         work.table("items.parquet", table)
         work.json("scores.json", scores)

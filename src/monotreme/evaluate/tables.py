@@ -16,10 +16,10 @@ def markdown(scores: Row) -> str:
         f"# Scores ({scores['protocol']})",
         "In points, ± one standard error.",
         score_table(scores["scores"]),
-        "# Differences to the base",
-        *delta_parts(scores["deltas"]),
-        *_exposure_parts(scores["scores"]),
     ]
+    if scores["deltas"]:
+        parts += ["# Differences to the base", *delta_parts(scores["deltas"])]
+    parts += _exposure_parts(scores["scores"])
     if scores["perplexity"]:
         parts += ["# Perplexity", _perplexity_table(scores["perplexity"])]
     if scores["truncated"]:
