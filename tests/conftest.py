@@ -88,6 +88,27 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What train and merge would leave: a random adapter that matters, and it merged."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("trained")
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    targets = ["gate_proj", "up_proj", "down_proj"]
+    config = LoraConfig(
+        task_type="CAUSAL_LM", r=4, lora_alpha=16, target_modules=targets, init_lora_weights=False
+    )
+    model = get_peft_model(base, config)
+    model.save_pretrained(folder / "adapter")
+    model.merge_and_unload().save_pretrained(folder / "merged")
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder / "merged")
+    return folder
+
+
 def sums(num: int) -> list[Question]:
     """Plain sums with their steps: `num` different questions."""
     return [

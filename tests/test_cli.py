@@ -89,6 +89,9 @@ def test_help_is_quick_and_light():
         "merge",
         "evaluate",
         "release",
+        "compare",
+        "generate",
+        "chat",
     ],
 )
 def test_every_command_has_help_with_examples(verb):

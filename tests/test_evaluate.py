@@ -15,37 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from monotreme import evaluate
+from monotreme.benchmarks import benchmark_of, read_benchmark
 from monotreme.errors import InputError, MismatchError, RecipeError
+from monotreme.recipe import BenchmarkRef
 from monotreme.records import read_table
 from monotreme.run import Run
 from monotreme.storage import sha256
 
-# PEFT 0.21 asks transformers 5 for an attribute by its old name; here only to make an adapter.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-
 MakeRun = Callable[..., Run]
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What train and merge would leave: a random adapter that matters, and it merged."""
-    folder = tmp_path_factory.mktemp("trained")
-    torch.manual_seed(1)
-    base = AutoModelForCausalLM.from_pretrained(tiny_model)
-    targets = ["gate_proj", "up_proj", "down_proj"]
-    config = LoraConfig(
-        task_type="CAUSAL_LM", r=4, lora_alpha=16, target_modules=targets, init_lora_weights=False
-    )
-    model = get_peft_model(base, config)
-    model.save_pretrained(folder / "adapter")
-    model.merge_and_unload().save_pretrained(folder / "merged")
-    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder / "merged")
-    return folder
 
 
 def arc_row(number: int) -> dict[str, Any]:
@@ -98,7 +79,10 @@ def ready(tmp_path: Path, make_run: MakeRun, trained: Path) -> Callable[..., Run
             {"id": "gsm8k", "path": "data/gsm8k"},
         ]
         table = {"benchmarks": benchmarks, "texts": "data/texts.jsonl", "precision": "fp32"}
-        run = make_run(evaluate={**table, "batch_tokens": 256, **settings})
+        run = make_run(
+            decontaminate={"benchmarks": [{"id": "sums", "path": "data/sums"}]},
+            evaluate={**table, "batch_tokens": 256, **settings},
+        )
         leave(run, "train", "adapter", trained / "adapter")
         leave(run, "merge", "base", trained / "merged")
         return run
@@ -109,6 +93,22 @@ def ready(tmp_path: Path, make_run: MakeRun, trained: Path) -> Callable[..., Run
 def leave(run: Run, stage: str, name: str, folder: Path) -> None:
     with run.stage(stage, {}) as work, work.file(name) as path:
         shutil.copytree(folder, path)
+
+
+def check_for_leaks(run: Run, verdicts: dict[int, str], split: str = "test") -> None:
+    """Leave what decontaminate would: verdicts on questions of `sums`, of which duplicates go."""
+    ref = BenchmarkRef(id="sums", path="data/sums")
+    asked = read_benchmark(benchmark_of(ref), "test", run.locate("data/sums"), None)
+    pairs = [
+        {"benchmark": "sums", "benchmark_id": asked[number].id, "verdict": verdict}
+        for number, verdict in verdicts.items()
+    ]
+    listed = sorted(pair["benchmark_id"] for pair in pairs if pair["verdict"] == "duplicate")
+    data = run.dataset_digest("data/sums", "", None)
+    with run.stage("decontaminate", {"benchmarks/sums": data}) as work:
+        work.table("pairs.parquet", pa.Table.from_pylist(pairs))
+        leaks = {"benchmarks": [{"id": "sums", "split": split}]}
+        work.json("leaks.json", {**leaks, "leaked_benchmark_ids": {"sums": listed}})
 
 
 def scores_of(run: Run) -> Any:
@@ -128,6 +128,7 @@ def test_every_model_is_scored_on_every_benchmark(ready: Callable[..., Run]) -> 
     }
     assert [row["metric"] for row in scores["scores"][:4]] == ["acc_norm", "acc", "mc2", "mean"]
     assert "| merged-base |" in run.output("evaluate", "scores.md").read_text(encoding="utf-8")
+    assert ">anatomy</text>" in run.output("evaluate", "heatmap.svg").read_text(encoding="utf-8")
     assert not (run.folder / "evaluate/parts").exists()
 
 
@@ -172,6 +173,51 @@ def test_the_adapter_scores_as_the_model_it_is_merged_into(ready: Callable[..., 
     assert second["delta_log_loss"] == pytest.approx(third["delta_log_loss"], abs=1e-4)
     difference = second["log_loss"] - first["log_loss"]
     assert second["delta_log_loss"] == pytest.approx(difference)
+
+
+def test_the_clean_subset_is_what_decontaminate_did_not_list(ready: Callable[..., Run]) -> None:
+    """Nine sums of which seven are scored: one leaked, one gray, one only similar."""
+    run = ready(texts=None)
+    verdicts = {0: "gray_area", 1: "similar_but_different", 2: "duplicate"}
+    check_for_leaks(run, {**verdicts, 3: "gray_area"})
+    evaluate.execute(run)
+    rows = {row["benchmark"]: row for row in scores_of(run)["scores"] if row["model"] == "base"}
+    asked = read_benchmark(
+        benchmark_of(BenchmarkRef(id="sums", path="x")), "test", run.locate("data/sums"), None
+    )
+    items = read_table(run.output("evaluate", "items.parquet")).to_pylist()
+    scored = {i["question_id"]: i["score"] for i in items if i["model"] == "base"}
+    clean = [s for id_, s in scored.items() if id_ in {q.id for q in asked} - {asked[2].id}]
+    assert rows["sums"]["clean"]["num_questions"] == len(clean) == 6
+    assert rows["sums"]["clean"]["score"] == pytest.approx(100 * sum(clean) / len(clean))
+    exposed = {level: part["num_questions"] for level, part in rows["sums"]["by_exposure"].items()}
+    gray = sum(asked[number].id in scored for number in (0, 3))
+    assert exposed["gray"] == gray
+    assert sum(exposed.values()) == 7
+    assert "clean" not in rows["mmlu"]  # decontaminate did not check it
+    deltas = {row["benchmark"]: row for row in scores_of(run)["deltas"]}
+    assert deltas["sums"]["clean"]["num_questions"] == len(clean)
+    assert "clean" not in deltas["mmlu"]
+    assert "# Scores by exposure" in run.output("evaluate", "scores.md").read_text(encoding="utf-8")
+
+
+def test_other_verdicts_on_its_questions_make_an_evaluation_stale(
+    ready: Callable[..., Run],
+) -> None:
+    run = ready(texts=None)
+    check_for_leaks(run, {1: "duplicate"})
+    evaluate.execute(run)
+    check_for_leaks(run, {1: "duplicate", 2: "similar_but_different"})
+    assert run.is_current("evaluate", evaluate.inputs(run))
+    check_for_leaks(run, {1: "gray_area"})
+    assert not run.is_current("evaluate", evaluate.inputs(run))
+
+
+def test_leaks_of_another_split_say_nothing(ready: Callable[..., Run]) -> None:
+    run = ready(texts=None)
+    check_for_leaks(run, {1: "duplicate"}, split="train")
+    evaluate.execute(run)
+    assert all("clean" not in row for row in scores_of(run)["scores"])
 
 
 def test_perplexity_is_that_of_transformers_loss(

@@ -8,10 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monotreme.plot import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, line_chart
+from monotreme.plot import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    LESS,
+    MORE,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Cell,
+    heat_map,
+    line_chart,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 numbers = st.floats(width=32)
+HOSTILE = '</text><script>alert("1")</script>&'
 
 
 def drawn(svg: str) -> list[list[tuple[float, float]]]:
@@ -44,11 +57,10 @@ def test_any_numbers_give_well_formed_svg_within_its_frame(
 
 
 def test_labels_are_text_whatever_they_hold() -> None:
-    hostile = '</text><script>alert("1")</script>&'
-    svg = line_chart(hostile, hostile, hostile, {hostile: [(0, 1), (1, 2)]})
+    svg = line_chart(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: [(0, 1), (1, 2)]})
     tree = ElementTree.fromstring(svg)
     assert tree.findall(f".//{SVG}script") == []
-    assert [t.text for t in tree.findall(f"{SVG}text")].count(hostile) == 4
+    assert [t.text for t in tree.findall(f"{SVG}text")].count(HOSTILE) == 4
 
 
 def test_a_number_that_is_none_breaks_the_line() -> None:
@@ -65,3 +77,33 @@ def test_text_takes_the_page_colour_scheme() -> None:
     svg = line_chart("t", "x", "y", {"a": [(0, 1), (1, 2)]})
     assert "prefers-color-scheme:dark" in svg
     assert "currentColor" in svg
+
+
+def boxes(svg: str) -> list[tuple[str | None, str | None]]:
+    """(colour, class) of each cell."""
+    found = ElementTree.fromstring(svg).findall(f"{SVG}rect")
+    return [(box.get("fill"), box.get("class")) for box in found]
+
+
+def test_a_cell_that_is_noise_is_grey_however_large() -> None:
+    cells = [Cell(9.0, sure=False), Cell(2.0, sure=True), Cell(-4.0, sure=True), None]
+    svg = heat_map("t", "n", list("abcd"), [("row", cells)])
+    assert boxes(svg) == [(None, "noise"), (MORE, None), (LESS, None)]
+    texts = [text.text for text in ElementTree.fromstring(svg).findall(f"{SVG}text")]
+    assert texts[-3:] == ["+9.0", "+2.0", "-4.0"]  # its number is told all the same
+    weak, strong = re.findall(r'fill-opacity="([.\d]+)"', svg)
+    assert float(weak) < float(strong)
+
+
+def test_the_heat_map_holds_all_its_cells_and_hostile_names() -> None:
+    rows = [(HOSTILE, [Cell(0.0, sure=False)] * 9)] * 3
+    tree = ElementTree.fromstring(heat_map(HOSTILE, HOSTILE, [HOSTILE] * 9, rows))
+    _, _, width, height = map(float, tree.get("viewBox", "").split())
+    for box in tree.findall(f"{SVG}rect"):
+        assert float(box.get("x", 0)) + float(box.get("width", 0)) <= width
+        assert float(box.get("y", 0)) + float(box.get("height", 0)) <= height
+    assert tree.findall(f".//{SVG}script") == []
+
+
+def test_the_heat_map_of_nothing_is_a_picture_still() -> None:
+    assert boxes(heat_map("t", "n", [], [])) == []

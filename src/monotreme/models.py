@@ -32,6 +32,12 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     return _loaded(AutoTokenizer.from_pretrained, folder, **options)
 
 
+def beginning(tokenizer: Any) -> list[int]:
+    """The beginning-of-text token if the tokenizer puts one before a text, else nothing."""
+    bos = tokenizer.bos_token_id
+    return [bos] if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else []
+
+
 def load_config(folder: Path, trust_remote_code: bool = False) -> Any:
     """The configuration of a model folder.
 

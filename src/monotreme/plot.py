@@ -1,21 +1,35 @@
-"""A small line chart as SVG text, readable on a light and on a dark page."""
+"""Small charts as SVG text, readable on a light and on a dark page: lines, and a map of cells."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 Point = tuple[float, float]
 
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a heat map; one that is not `sure` is grey, whatever its value."""
+
+    value: float
+    sure: bool
+
+
 WIDTH, HEIGHT = 720, 320  # user units; the picture scales with its container
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 48, 48  # margins around the plotting area
+ROW, COLUMN, NAMES = 20, 120, 280  # of a heat map: height and width of a cell, room for row names
 COLOURS = ("#4c8dd6", "#e07b39", "#3fa06b", "#b65fc2", "#c9a227", "#d6566b")  # mid tones
+MORE, LESS = COLOURS[:2]
 
 _STYLE = """\
-.line-chart{font:12px system-ui,sans-serif;color:#333}
-.line-chart text{fill:currentColor}
-.line-chart .grid{stroke:currentColor;stroke-opacity:.18}
-.line-chart polyline{fill:none;stroke-width:1.5;stroke-linejoin:round}
-@media(prefers-color-scheme:dark){.line-chart{color:#ddd}}"""
+.chart{font:12px system-ui,sans-serif;color:#333}
+.chart text{fill:currentColor}
+.chart .grid{stroke:currentColor;stroke-opacity:.18}
+.chart .noise{fill:currentColor;fill-opacity:.07}
+.chart .faint{fill-opacity:.55}
+.chart polyline{fill:none;stroke-width:1.5;stroke-linejoin:round}
+@media(prefers-color-scheme:dark){.chart{color:#ddd}}"""
 
 
 def line_chart(
@@ -28,10 +42,7 @@ def line_chart(
     points = [p for line in series.values() for p in line if _finite(p)]
     x_ticks, y_ticks = _ticks([x for x, _ in points]), _ticks([y for _, y in points])
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="line-chart" role="img" '
-        f'viewBox="0 0 {WIDTH} {HEIGHT}" aria-label="{escape(title)}">',
-        f"<style>{_STYLE}</style>",
-        _text(LEFT, 18, title, "start", ' font-weight="600"'),
+        _text(LEFT, 18, title, "start", _BOLD),
         *_axes(x_ticks, y_ticks, x_label, y_label),
         *_legend(list(series)),
     ]
@@ -39,7 +50,63 @@ def line_chart(
         parts += _lines(line, x_ticks, y_ticks, COLOURS[number % len(COLOURS)])
     if not points:
         parts.append(_text(WIDTH / 2, HEIGHT / 2, "no data", "middle"))
-    return "\n".join([*parts, "</svg>", ""])
+    return _svg(title, WIDTH, HEIGHT, parts)
+
+
+def heat_map(
+    title: str,
+    note: str,
+    columns: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[Cell | None]]],
+    headings: frozenset[str] = frozenset(),
+) -> str:
+    """Draw named rows of cells: blue for more, orange for less, the stronger the further from 0.
+
+    Args:
+        note: a line under the title, such as what grey means.
+        rows: name and a cell a column, None for none.
+        headings: names of the rows that stand for those after them, drawn in bold.
+    """
+    top = 2 * ROW + TOP
+    most = (
+        max((abs(c.value) for _, cells in rows for c in cells if c and c.sure), default=1.0) or 1.0
+    )
+    parts = [_text(8, 18, title, "start", _BOLD), _text(8, 36, note, "start")]
+    for number, name in enumerate(columns):
+        parts.append(_text(NAMES + (number + 0.5) * COLUMN, top - 8, name, "middle", _BOLD))
+    for line, (name, cells) in enumerate(rows):
+        y = top + line * ROW
+        parts.append(_text(NAMES - 8, y + 14, name, "end", _BOLD if name in headings else ""))
+        for number, cell in enumerate(cells):
+            if cell is not None:
+                parts += _cell(NAMES + number * COLUMN, y, cell, most)
+    width = max(WIDTH, NAMES + len(columns) * COLUMN + RIGHT)
+    return _svg(title, width, top + len(rows) * ROW + RIGHT, parts)
+
+
+def _cell(x: float, y: float, cell: Cell, most: float) -> list[str]:
+    """A box and its number."""
+    box = f'<rect x="{x:.1f}" y="{y:.1f}" width="{COLUMN - 2}" height="{ROW - 2}"'
+    number = f"{cell.value:+.1f}"
+    if not cell.sure:
+        return [
+            f'{box} class="noise"/>',
+            _text(x + COLUMN / 2, y + 14, number, "middle", ' class="faint"'),
+        ]
+    strength = 0.25 + 0.6 * abs(cell.value) / most
+    fill = MORE if cell.value > 0 else LESS
+    return [
+        f'{box} fill="{fill}" fill-opacity="{strength:.2f}"/>',
+        _text(x + COLUMN / 2, y + 14, number, "middle"),
+    ]
+
+
+def _svg(title: str, width: float, height: float, parts: Sequence[str]) -> str:
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" '
+        f'viewBox="0 0 {width} {height}" aria-label="{escape(title)}">'
+    )
+    return "\n".join([head, f"<style>{_STYLE}</style>", *parts, "</svg>", ""])
 
 
 def _finite(point: Point) -> bool:
@@ -115,6 +182,9 @@ def _x(value: float, ticks: Sequence[float]) -> float:
 
 def _y(value: float, ticks: Sequence[float]) -> float:
     return HEIGHT - BOTTOM - (value - ticks[0]) / (ticks[-1] - ticks[0]) * (HEIGHT - TOP - BOTTOM)
+
+
+_BOLD = ' font-weight="600"'
 
 
 def _text(x: float, y: float, text: str, anchor: str, extra: str = "") -> str:

@@ -1,15 +1,15 @@
-"""The command line: `app` (what the commands share), `stages` (do) and `windows` (look)."""
+"""The command line: `app` (what the commands share), `stages` (do), `windows` (look), `answers` (ask)."""
 
 import os
 import sys
 
 import typer
 
-from monotreme.cli import stages, windows
+from monotreme.cli import answers, stages, windows
 from monotreme.cli.app import app
 from monotreme.errors import MonotremeError
 
-__all__ = ["app", "main", "stages", "windows"]
+__all__ = ["answers", "app", "main", "stages", "windows"]
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from monotreme.cli.app import (
     print_json,
     show_summary,
 )
-from monotreme.errors import InputError
+from monotreme.errors import InputError, RecipeError
 
 
 @app.command(epilog=examples("monotreme init", "monotreme init my.yaml --like platypus-13b"))
@@ -203,7 +203,68 @@ def train(
 
 
 _verb("merge", "Merge the adapter into its base and into other models of the same shape.")
-_verb("evaluate", "Score base, adapter and merges; paired deltas with error bars.")
+
+
+@app.command(
+    epilog=examples(
+        "monotreme evaluate recipe.yaml",
+        "monotreme evaluate runs/pocket --force",
+        "monotreme evaluate --model models/llama --tasks open-llm-2023 --data benchmarks",
+        "monotreme evaluate --model models/llama --adapter my/adapter --tasks arc_challenge,mmlu",
+    )
+)
+def evaluate(
+    where: Annotated[
+        Path | None,
+        typer.Argument(metavar="RECIPE", help="Recipe file, or the folder of a run."),
+    ] = None,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    model: Annotated[
+        str | None, typer.Option(help="Score this model instead: a folder or a Hub name.")
+    ] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Folder of an adapter to put on it.")] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Benchmarks, with commas; else open-llm-2023, the paper's four."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with a folder or file a benchmark; else the Hub.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many questions of each.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write; else a folder of its name in --runs.")
+    ] = None,
+) -> None:
+    """Score base, adapter and merges of a recipe, or any model; paired deltas with error bars."""
+    if (where is None) == (model is None):
+        raise RecipeError("evaluate takes a RECIPE or a --model", "Name one of the two")
+    if where is not None:
+        if any(option is not None for option in (adapter, tasks, data, limit, out)):
+            raise RecipeError(
+                "--adapter, --tasks, --data, --limit and --out go with --model only",
+                "Write them into the recipe's table evaluate",
+            )
+        execute(("evaluate",), where, set_, runs, force, as_json, quiet)
+        return
+    from monotreme.evaluate import alone
+    from monotreme.evaluate.protocol import PROTOCOL
+    from monotreme.progress import console
+
+    console.quiet = quiet
+    settings = alone.settings_of(tasks or PROTOCOL, data, limit, set_ or ())
+    folder = out or runs / alone.name_of(str(model), adapter)
+    with interruptible():
+        found = alone.evaluate_model(str(model), adapter, settings, folder, force)
+    if as_json:
+        typer.echo(found.output("evaluate", "scores.json").read_text(encoding="utf-8"), nl=False)
+    elif not quiet:
+        show_summary(found)
 
 
 @app.command(

@@ -18,6 +18,9 @@ from monotreme.cli.app import (
     show_summary,
 )
 from monotreme.errors import InputError
+from monotreme.printable import printable
+
+SEED = 42  # of the bootstrap, where no recipe says another
 
 
 @app.command(
@@ -58,6 +61,38 @@ def show(
         print_json(rows)
     else:
         terminal.print_rows(rows)
+
+
+@app.command(
+    epilog=examples(
+        "monotreme compare runs/pocket:base runs/pocket:adapter",
+        "monotreme compare runs/rank-16 runs/rank-32 --markdown",
+        "monotreme compare old/items.parquet new/items.parquet --json",
+    )
+)
+def compare(
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="Run folder, with `:model` for another than its adapter; or records."
+        ),
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", help="Likewise; A is subtracted from it.")],
+    as_json: Json = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Compare two evaluated models: paired differences on the questions both were asked."""
+    from monotreme.evaluate import compare as comparing
+
+    found = comparing.compare(first, second, SEED)
+    if as_json:
+        print_json(found)
+    elif as_markdown:
+        typer.echo(printable(comparing.markdown(found)), nl=False)
+    else:
+        from monotreme.report.comparison import print_comparison
+
+        print_comparison(found, comparing.count_lines(found))
 
 
 @app.command(epilog=examples("monotreme judge pairs.jsonl --output judged.jsonl"))

@@ -17,17 +17,13 @@ import pyarrow.parquet as pq
 
 from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
 from monotreme.errors import InputError, RecipeError
-from monotreme.evaluate.deltas import (
-    BASE,
-    Floats,
-    delta_rows,
-    markdown,
-    perplexity_row,
-    results_of,
-    score_rows,
-)
+from monotreme.evaluate.deltas import BASE, delta_rows, perplexity_row, score_rows
+from monotreme.evaluate.exposure import exposure_digest, read_exposures
 from monotreme.evaluate.protocol import PROTOCOL, Prompt, Shots, item_score, prompts
+from monotreme.evaluate.results import Exposure, results_of
 from monotreme.evaluate.scorer import Likelihood, Scorer, load_scorer
+from monotreme.evaluate.statistics import Floats
+from monotreme.evaluate.tables import markdown, subject_map
 from monotreme.recipe import BenchmarkRef, Evaluate
 from monotreme.records import Counts, digest, read_table
 from monotreme.rows import BadRow, RawRow, read_file
@@ -93,13 +89,29 @@ def inputs(run: Run) -> dict[str, str]:
     }
     for into in recipe.merge.into:
         found[f"merged-{into.id}"] = sha256(run.output("merge", into.id))
-    for ref, benchmark in _scored(recipe.evaluate):
-        found[f"benchmark/{ref.id}"] = run.dataset_digest(
-            ref.path, benchmark.name or "", benchmark.revision
-        )
-    if recipe.evaluate.texts is not None:
-        found["texts"] = sha256(run.locate(recipe.evaluate.texts))
+    found |= benchmark_digests(run)
+    for name, exposure in _exposures(run, found).items():
+        found[f"exposure/{name}"] = exposure_digest(exposure)
     return found
+
+
+def benchmark_digests(run: Run) -> dict[str, str]:
+    """Digests of the benchmarks that are scored, and of the texts."""
+    settings = run.recipe.evaluate
+    found = {
+        f"benchmark/{ref.id}": run.dataset_digest(ref.path, benchmark.name, benchmark.revision)
+        for ref, benchmark in _scored(settings)
+    }
+    if settings.texts is not None:
+        found["texts"] = sha256(run.locate(settings.texts))
+    return found
+
+
+def _exposures(run: Run, digests: dict[str, str]) -> dict[str, Exposure]:
+    scored = [(ref, benchmark.split) for ref, benchmark in _scored(run.recipe.evaluate)]
+    return read_exposures(
+        run, scored, {ref.id: digests[f"benchmark/{ref.id}"] for ref, _ in scored}
+    )
 
 
 def _scored(settings: Evaluate) -> list[tuple[BenchmarkRef, Benchmark]]:
@@ -259,14 +271,20 @@ def _losses(model: str, texts: Sequence[str], load: Callable[[], Scorer]) -> pa.
     return pa.Table.from_pylist(rows, TEXT_SCHEMA)
 
 
-def summarise(items: pa.Table, losses: dict[str, pa.Table], seed: int) -> dict[str, Any]:
+def summarise(
+    items: pa.Table,
+    losses: dict[str, pa.Table],
+    seed: int,
+    exposures: dict[str, Exposure] | None = None,
+) -> dict[str, Any]:
     """`scores.json`: everything that follows from the records.
 
     Args:
         losses: model → (texts,) rows of `TEXT_SCHEMA`, the base's among them; may be empty.
         seed: of the bootstrap.
+        exposures: what decontaminate found, for the benchmarks that it checked.
     """
-    results = results_of(items)
+    results = results_of(items, exposures)
     arrays = {model: _arrays(table) for model, table in losses.items()}
     return {
         "protocol": PROTOCOL,
@@ -275,7 +293,7 @@ def summarise(items: pa.Table, losses: dict[str, pa.Table], seed: int) -> dict[s
             perplexity_row(model, *own, None if model == BASE else arrays[BASE])
             for model, own in arrays.items()
         ],
-        "deltas": delta_rows(results, seed),
+        "deltas": delta_rows(results, BASE, seed),
         "truncated": sum(items["num_truncated"].to_pylist()),
     }
 
@@ -288,6 +306,23 @@ def _arrays(table: pa.Table) -> tuple[Floats, Floats]:
 def execute(run: Run) -> None:
     """Score every model on every benchmark and write items.parquet, scores.json, scores.md."""
     digests = inputs(run)
+    score(run, digests, _candidates(run, digests), _exposures(run, digests))
+
+
+def score(
+    run: Run,
+    digests: dict[str, str],
+    candidates: Sequence[Candidate],
+    exposures: dict[str, Exposure] | None = None,
+) -> None:
+    """Score these models on the recipe's benchmarks, and leave the stage's files.
+
+    Args:
+        digests: of all that is read.
+
+    Raises:
+        RecipeError: no benchmark has a metric.
+    """
     settings = run.recipe.evaluate
     if not _scored(settings):
         names = ", ".join(ref.id for ref in settings.benchmarks)
@@ -299,14 +334,16 @@ def execute(run: Run) -> None:
         texts = _read_texts(run.locate(settings.texts)) if settings.texts is not None else []
         items: list[pa.Table] = []
         losses: dict[str, pa.Table] = {}
-        for candidate in _candidates(run, digests):
+        for candidate in candidates:
             own, losses[candidate.name] = _evaluate(run, work, candidate, tasks, texts)
             items += own
         table = pa.concat_tables(items)
-        scores = summarise(table, losses if texts else {}, run.recipe.seed)
+        scores = summarise(table, losses if texts else {}, run.recipe.seed, exposures)
         work.table("items.parquet", table)
         work.json("scores.json", scores)
         work.text("scores.md", markdown(scores))
+        if (picture := subject_map(scores["deltas"])) is not None:
+            work.text("heatmap.svg", picture)
         work.counts = _count(tasks)
         work.facts = {"protocol": PROTOCOL, "truncated": scores["truncated"]}
 

@@ -55,6 +55,7 @@ __all__ = [
     "dump_recipe",
     "load_recipe",
     "locate",
+    "override",
 ]
 
 
@@ -87,8 +88,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         ) from None
     if not isinstance(data, dict):
         raise RecipeError(f"recipe {path} is not a table of keys", "Start from `monotreme init`")
-    for override in overrides:
-        _apply(data, override)
+    for text in overrides:
+        override(data, text)
     return check_recipe(data, str(path))
 
 
@@ -113,10 +114,15 @@ def locate(path: str, folder: Path) -> Path:
     return Path(os.path.normpath(folder / Path(path).expanduser()))
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
+def override(data: dict[str, Any], text: str) -> None:
+    """Set a key of a recipe's plain form, from a text such as `train.rank=32`.
+
+    Raises:
+        RecipeError: the text names no key, or its value is not YAML.
+    """
+    key, equals, value = text.partition("=")
     if not equals or not key:
-        raise RecipeError(f"--set {override!r} has no `=`", "Write it as --set train.rank=32")
+        raise RecipeError(f"--set {text!r} has no `=`", "Write it as --set train.rank=32")
     *tables, last = key.split(".")
     for table in tables:
         data = data.setdefault(table, {})

@@ -1,7 +1,6 @@
 """A run's records as tables on a terminal; every number comes from a record."""
 
 import json
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from monotreme.errors import InputError
+from monotreme.printable import printable
 from monotreme.recipe import STAGES
 from monotreme.records import read_table
 from monotreme.run import Run
@@ -169,12 +169,7 @@ def _asked_and_answered(row: dict[str, Any]) -> str:
 
 
 def _cell(text: str) -> str:
-    return _printable(text if len(text) <= _CELL else f"{text[:_CELL]} …")
-
-
-def _printable(text: str) -> str:
-    """Without control characters: a text from outside must not steer the terminal."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\ufffd" for c in text)
+    return printable(text if len(text) <= _CELL else f"{text[:_CELL]} …")
 
 
 def print_summary(run: Run, console: Console | None = None) -> None:
@@ -260,7 +255,7 @@ def _leaks_table(leaks: dict[str, Any]) -> Table:
 
 
 def _scores_table(evaluation: dict[str, Any]) -> Table:
-    table = Table("model", "benchmark", "score", "against the base", "95 % interval", "p")
+    table = Table("model", "benchmark", "score", "against the base", "95 % interval", "p (Holm)")
     table.title = f"Scores in points ± standard error ({evaluation['protocol']})"
     several = len({row["benchmark"] for row in evaluation["scores"]} - {"mean"}) > 1
     deltas = {(d["model"], d["benchmark"]): d for d in evaluation["deltas"]}
@@ -275,9 +270,8 @@ def _scores_table(evaluation: dict[str, Any]) -> Table:
 
 
 def _delta_cells(delta: dict[str, Any]) -> tuple[str, str, str]:
-    p = delta["p_value"]
     return (
         f"{delta['delta']:+.1f} ± {delta['stderr']:.1f}",
         f"{delta['low']:+.1f} … {delta['high']:+.1f}",
-        "" if p is None else f"{p:.2g}",
+        f"{delta['p_holm']:.2g}",
     )

@@ -138,7 +138,7 @@ def _encode_chunk(tokenizer: Any, questions: Sequence[Question]) -> list[tuple[I
         return_attention_mask=False,
         verbose=False,  # its advice to cut long texts is not ours
     )
-    before = _beginning(tokenizer)
+    before = models.beginning(tokenizer)
     rows = zip(batch["input_ids"], batch["offset_mapping"], starts, strict=True)
     return [
         (
@@ -157,12 +157,6 @@ def _answer_marks(spans: Sequence[tuple[int, int]], start: int) -> list[bool]:
     it to be predicted from.
     """
     return [i > 0 and end > start for i, (_, end) in enumerate(spans)]
-
-
-def _beginning(tokenizer: Any) -> list[int]:
-    """The beginning-of-text token if the tokenizer puts one before a text, else nothing."""
-    bos = tokenizer.bos_token_id
-    return [bos] if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else []
 
 
 def check_vocabulary(encoded: Encoded, num_embeddings: int, folder: Path) -> None:
