@@ -43,13 +43,7 @@ from monotreme.train.parallel import Team
 PEFT_WARNING = "ignore:`is_gradient_checkpointing`:FutureWarning"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Four other things may be running; and tiny products gain nothing from threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
