@@ -1,7 +1,7 @@
 """Tiny real things that the tests share: a Llama of a few thousand weights, a tokenizer, a run."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,17 @@ def write_model(folder: Path, seed: int = 0, **shape: Any) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     write_tokenizer(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Four other things may be running; and tiny products gain nothing from threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

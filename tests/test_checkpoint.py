@@ -1,12 +1,7 @@
-"""A training that is stopped, killed or damaged anywhere ends with the bytes of one that was not."""
+"""A training that is stopped anywhere ends with the bytes of one that was not; no other uses its state."""
 
-import json
-import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,26 +10,17 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import finish, sums, write_model
+from conftest import write_model
+from tiny_training import build, checkpoints, same
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from monotreme import train
 from monotreme.errors import MismatchError, StorageError
-from monotreme.recipe import check_recipe
 from monotreme.run import Run
-from monotreme.train.checkpoint import ADAPTER, KEEP, LOG, OPTIMIZER, STATE, Checkpoints
+from monotreme.train.checkpoint import KEEP, LOG, Checkpoints
 
-STEPS = 24
-SETTINGS = {
-    "batch_size": 4,
-    "epochs": 3,
-    "warmup_steps": 4,
-    "rank": 4,
-    "learning_rate": 1e-2,
-    "dropout": 0.1,
-    "max_length": 200,  # two rows a step
-}
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,24 +28,6 @@ def _save_often() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "SAVE_STEPS", 4)
         yield
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def build(folder: Path, model: Path, /, num: int = 30, **settings: Any) -> Run:
-    """A run of `num` questions; 30 of them are 24 steps."""
-    settings = {"base": str(model), "base_precision": "fp32", **SETTINGS, **settings}
-    data = {"name": folder.name, "curate": {"sources": ["sums"]}, "train": settings}
-    run = Run(folder, check_recipe(data, "test"), folder.parent)
-    folder.mkdir(exist_ok=True)
-    finish(run, "decontaminate", sums(num))
-    return run
 
 
 @pytest.fixture
@@ -70,25 +38,9 @@ def make(tiny_model: Path, tmp_path: Path) -> Callable[..., Run]:
 @pytest.fixture(scope="module")
 def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The training that nothing interrupts."""
-    torch.set_num_threads(1)
     run = build(tmp_path_factory.mktemp("runs") / "whole", tiny_model)
     train.execute(run)
     return run
-
-
-def weights(run: Run) -> bytes:
-    return run.output("train", "adapter/adapter_model.safetensors").read_bytes()
-
-
-def log(run: Run) -> list[dict[str, Any]]:
-    """The lines of the log without their times."""
-    lines = run.output("train", "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
-def same(run: Run, other: Run) -> bool:
-    assert [line["step"] for line in log(run)] == list(range(1, len(log(other)) + 1))
-    return weights(run) == weights(other) and log(run) == log(other)
 
 
 @contextmanager
@@ -114,10 +66,6 @@ def stop(run: Run, forward: int, number: int = signal.SIGTERM) -> None:
     with signalled(number, forward), pytest.raises(SystemExit) as caught:
         train.execute(run)
     assert caught.value.code == 128 + number
-
-
-def checkpoints(run: Run) -> list[Path]:
-    return sorted((run.folder / "train/checkpoints").iterdir(), key=lambda p: int(p.name[5:]))
 
 
 # ── interrupted ──────────────────────────────────────────────────────────────────────────────────
@@ -170,91 +118,7 @@ def test_a_full_disk_while_saving_keeps_the_checkpoint_before(
     assert same(run, whole)
 
 
-CHILD = """
-import sys
-from pathlib import Path
-import torch
-from monotreme import train
-from monotreme.run import open_run
-torch.set_num_threads(1)
-train.SAVE_STEPS = 4
-train.execute(open_run(Path(sys.argv[1])))
-"""
-
-
-def test_killed_at_any_time_equals_uninterrupted(make: Callable[..., Run], whole: Run) -> None:
-    """A real SIGKILL of another process, at a time drawn anew in every execution of the test."""
-    run = make()
-    with run.open():
-        pass  # leaves recipe.yaml and run.json for the other process
-    wanted = random.SystemRandom().randint(1, STEPS - 1)
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(run.folder)], stderr=subprocess.PIPE)
-    path = run.folder / "train/log.jsonl"
-    deadline = time.monotonic() + 120
-    while child.poll() is None and time.monotonic() < deadline:
-        if path.exists() and path.read_text(encoding="utf-8").count("\n") >= wanted:
-            break
-        time.sleep(0.001)
-    child.kill()
-    _, said = child.communicate()
-    assert child.returncode in (-signal.SIGKILL, 0), said.decode()
-    assert path.read_text(encoding="utf-8").count("\n") >= wanted
-    train.execute(run)
-    assert same(run, whole), f"killed after step {wanted}"
-
-
-# ── damaged, or another training's ───────────────────────────────────────────────────────────────
-
-
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-7])
-
-
-def _flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-
-
-def _empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def _unlink(path: Path) -> None:
-    path.unlink()
-
-
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [(ADAPTER, _flip), (OPTIMIZER, _cut), (OPTIMIZER, _unlink), (LOG, _empty), (STATE, _cut)],
-)
-def test_a_damaged_checkpoint_is_passed_over(
-    make: Callable[..., Run],
-    whole: Run,
-    capfd: pytest.CaptureFixture[str],
-    name: str,
-    damage: Callable[[Path], None],
-) -> None:
-    """The one before it is used; what remains of the damaged one does no harm."""
-    run = make()
-    stop(run, 30)
-    before, newest = checkpoints(run)
-    damage(newest / name)
-    train.execute(run)
-    assert f"{newest.name} is damaged and is passed over" in capfd.readouterr().err.replace(
-        "\n", ""
-    )
-    assert before.name != newest.name
-    assert same(run, whole)
-
-
-def test_with_every_checkpoint_damaged_it_starts_anew(make: Callable[..., Run], whole: Run) -> None:
-    run = make()
-    stop(run, 30)
-    for folder in checkpoints(run):
-        _cut(folder / ADAPTER)
-    train.execute(run)
-    assert same(run, whole)
+# ── another training's ───────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A file is whole or absent, and what stood there before survives every failure."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,31 @@ def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path):
             temporary.mkdir()
             (temporary / name).write_text(name)
     assert [p.name for p in path.iterdir()] == ["new"]
+
+
+def test_all_of_it_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A machine that loses power forgets what was not synced: files, folders and names in them."""
+    synced: list[int | str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def note(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        sync(handle)
+
+    def rename(path: Path, target: Path) -> Path:
+        synced.append("renamed")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Path, "replace", rename)
+    with writing(path := tmp_path / "model") as temporary:
+        (temporary / "deep").mkdir(parents=True)
+        (temporary / "deep/a").write_text("1")
+    within = {each.stat().st_ino for each in (path, *path.rglob("*"))}
+    assert set(synced[:-2]) == within
+    assert synced[-2:] == ["renamed", tmp_path.stat().st_ino]
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path):

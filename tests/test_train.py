@@ -32,8 +32,6 @@ from monotreme.train.checkpoint import Checkpoints
 from monotreme.train.dropout import key_dropout
 from monotreme.train.encode import Encoded, encode, load_tokenizer
 from monotreme.train.lora import (
-    add_adapter,
-    lora_config,
     max_positions,
     save_adapter,
 )
@@ -43,13 +41,7 @@ from monotreme.train.parallel import Team
 PEFT_WARNING = "ignore:`is_gradient_checkpointing`:FutureWarning"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Four other things may be running; and tiny products gain nothing from threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -363,45 +355,3 @@ def test_questions_that_were_changed_after_the_check_are_refused(
     pq.write_table(question_table(sums(5)), run.folder / "decontaminate/questions.parquet")
     train.execute(allowed)
     assert allowed.record("train")["facts"]["checked"] is False
-
-
-@pytest.mark.parametrize("weighting", ["question", "token"])
-@pytest.mark.filterwarnings(PEFT_WARNING)
-def test_the_log_is_that_of_a_plain_loop_question_by_question(
-    make_run: Callable[..., Run], tiny_model: Path, weighting: str
-) -> None:
-    """PEFT's layers, transformers' attention and schedule, torch's AdamW and clipping; nothing of ours
-    but the tokens and the order of the questions. Losses and gradient norms of every step."""
-    questions = uneven(14)
-    run = stage(make_run, questions, dropout=0.0, weighting=weighting, batch_size=4, epochs=2, warmup_steps=3, learning_rate=1e-2)  # fmt: skip
-    train.execute(run)
-    log = log_of(run)
-    encoded, kept, _ = encode(load_tokenizer(tiny_model, False), questions, 512)
-    assert kept == questions
-    recipe = run.recipe.train
-    model = add_adapter(
-        AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32),
-        lora_config(recipe.rank, recipe.alpha, 0.0, recipe.targets),
-        run.recipe.seed,
-    )
-    weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=1e-2, weight_decay=0.0)
-    schedule = reference_schedule(optimizer, 3, len(log))
-    for step, line in enumerate(log):
-        chosen = batches.questions_of_step(14, 4, run.recipe.seed, step).tolist()
-        answers = [int(encoded.num_answer_tokens[q]) for q in chosen]
-        total = torch.tensor(0.0)
-        for q, num in zip(chosen, answers, strict=True):
-            span = slice(*encoded.offsets[q : q + 2])
-            ids = torch.from_numpy(encoded.ids[span].astype(np.int64))[None]
-            labels = ids[0].where(torch.from_numpy(encoded.is_answer[span]), -100)
-            mean = F.cross_entropy(model(input_ids=ids).logits[0, :-1], labels[1:])
-            share = 1 / len(chosen) if weighting == "question" else num / sum(answers)
-            total = total + mean * share
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        assert line["loss"] == pytest.approx(total.item(), rel=1e-4)
-        assert line["grad_norm"] == pytest.approx(norm.item(), rel=1e-3)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()

@@ -1,16 +1,19 @@
-"""A tiny training to take apart: a model with an adapter, uneven questions, a step's gradients."""
+"""A tiny training: to take apart (a model with an adapter, a step's gradients) and as a whole stage."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import sums
+from conftest import finish, sums
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from monotreme.models import load_model
+from monotreme.recipe import check_recipe
 from monotreme.records import Question
+from monotreme.run import Run
 from monotreme.train import attention, batches, loop
 from monotreme.train.dropout import Draws
 from monotreme.train.encode import Encoded
@@ -78,3 +81,47 @@ def step_loss(
                 draws.begin(0, row, torch.device("cpu"))
             shares.append(losses(row, False))
     return torch.cat(shares).sum()
+
+
+# ── the whole stage ──────────────────────────────────────────────────────────────────────────────
+
+SETTINGS = {
+    "base_precision": "fp32",
+    "batch_size": 4,
+    "epochs": 3,
+    "warmup_steps": 4,
+    "rank": 4,
+    "learning_rate": 1e-2,
+    "dropout": 0.1,
+    "max_length": 200,  # two rows a step
+}
+
+
+def build(folder: Path, model: Path, /, num: int = 30, **settings: Any) -> Run:
+    """A run of `num` questions that is ready to train; 30 of them are 24 steps."""
+    settings = {"base": str(model), **SETTINGS, **settings}
+    data = {"name": folder.name, "curate": {"sources": ["sums"]}, "train": settings}
+    run = Run(folder, check_recipe(data, "test"), folder.parent)
+    folder.mkdir(exist_ok=True)
+    finish(run, "decontaminate", sums(num))
+    return run
+
+
+def checkpoints(run: Run) -> list[Path]:
+    """Those that stand there, the oldest first."""
+    return sorted((run.folder / "train/checkpoints").glob("step-*"), key=lambda p: int(p.name[5:]))
+
+
+def same(run: Run, other: Run) -> bool:
+    """Whether adapter and log are the same; the log's times apart."""
+    assert [line["step"] for line in _log(run)] == list(range(1, len(_log(other)) + 1))
+    return _weights(run) == _weights(other) and _log(run) == _log(other)
+
+
+def _weights(run: Run) -> bytes:
+    return run.output("train", "adapter/adapter_model.safetensors").read_bytes()
+
+
+def _log(run: Run) -> list[dict[str, Any]]:
+    lines = run.output("train", "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]

@@ -35,7 +35,7 @@ def writing(path: Path) -> Iterator[Path]:
             _replace(temporary, path)
         finally:
             remove(temporary)
-        _sync_folder(path.parent)
+        _sync_one(path.parent)
 
 
 @contextmanager
@@ -87,13 +87,12 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
+    """A file, or a folder with what is in it: a name in a folder is only on disk with the folder."""
+    for each in [path, *path.rglob("*")]:
+        _sync_one(each)
 
 
-def _sync_folder(path: Path) -> None:
+def _sync_one(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
