@@ -201,16 +201,31 @@ def test_the_clean_subset_is_what_decontaminate_did_not_list(ready: Callable[...
     assert "# Scores by exposure" in run.output("evaluate", "scores.md").read_text(encoding="utf-8")
 
 
-def test_other_verdicts_on_its_questions_make_an_evaluation_stale(
-    ready: Callable[..., Run],
+def test_other_verdicts_make_other_scores_from_the_same_records(
+    ready: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = ready(texts=None)
+    """No model is asked again, and the files are those of an evaluation from the start."""
+    run = ready()
     check_for_leaks(run, (1, "duplicate"))
     evaluate.execute(run)
+    before = run.record("evaluate")
     check_for_leaks(run, (1, "duplicate"), (2, "similar_but_different"))
     assert run.is_current("evaluate", evaluate.inputs(run))
     check_for_leaks(run, (1, "gray_area"))
     assert not run.is_current("evaluate", evaluate.inputs(run))
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "load_scorer", _interrupt)
+        evaluate.execute(run)
+        assert run.is_current("evaluate", evaluate.inputs(run))
+        with pytest.raises(KeyboardInterrupt):  # forced, with nothing changed: from the start
+            evaluate.execute(run)
+    again = run.record("evaluate")
+    assert (again["counts"], again["facts"]) == (before["counts"], before["facts"])
+    names = ("items.parquet", "scores.json", "scores.md", "heatmap.svg")
+    files = {name: sha256(run.output("evaluate", name)) for name in names}
+    shutil.rmtree(run.folder / "evaluate")
+    evaluate.execute(run)
+    assert {name: sha256(run.output("evaluate", name)) for name in names} == files
 
 
 def test_leaks_of_another_split_say_nothing(ready: Callable[..., Run]) -> None:
@@ -403,5 +418,5 @@ def test_mended_labels_are_scored_anew(ready: Callable[..., Run]) -> None:
     assert sorted(by_base) == sorted(right)
 
 
-def _interrupt(*_: object) -> None:
+def _interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
