@@ -95,13 +95,13 @@ def leave(run: Run, stage: str, name: str, folder: Path) -> None:
         shutil.copytree(folder, path)
 
 
-def check_for_leaks(run: Run, verdicts: dict[int, str], split: str = "test") -> None:
-    """Leave what decontaminate would: verdicts on questions of `sums`, of which duplicates go."""
+def check_for_leaks(run: Run, *verdicts: tuple[int, str], split: str = "test") -> None:
+    """Leave what decontaminate would: pairs with questions of `sums`, of which duplicates go."""
     ref = BenchmarkRef(id="sums", path="data/sums")
     asked = read_benchmark(benchmark_of(ref), "test", run.locate("data/sums"), None)
     pairs = [
         {"benchmark": "sums", "benchmark_id": asked[number].id, "verdict": verdict}
-        for number, verdict in verdicts.items()
+        for number, verdict in verdicts
     ]
     listed = sorted(pair["benchmark_id"] for pair in pairs if pair["verdict"] == "duplicate")
     data = run.dataset_digest("data/sums", "", None)
@@ -178,8 +178,8 @@ def test_the_adapter_scores_as_the_model_it_is_merged_into(ready: Callable[..., 
 def test_the_clean_subset_is_what_decontaminate_did_not_list(ready: Callable[..., Run]) -> None:
     """Nine sums of which seven are scored: one leaked, one gray, one only similar."""
     run = ready(texts=None)
-    verdicts = {0: "gray_area", 1: "similar_but_different", 2: "duplicate"}
-    check_for_leaks(run, {**verdicts, 3: "gray_area"})
+    verdicts = [(0, "gray_area"), (1, "similar_but_different"), (2, "duplicate")]
+    check_for_leaks(run, *verdicts, (2, "gray_area"), (3, "gray_area"))
     evaluate.execute(run)
     rows = {row["benchmark"]: row for row in scores_of(run)["scores"] if row["model"] == "base"}
     asked = read_benchmark(
@@ -192,7 +192,7 @@ def test_the_clean_subset_is_what_decontaminate_did_not_list(ready: Callable[...
     assert rows["sums"]["clean"]["score"] == pytest.approx(100 * sum(clean) / len(clean))
     exposed = {level: part["num_questions"] for level, part in rows["sums"]["by_exposure"].items()}
     gray = sum(asked[number].id in scored for number in (0, 3))
-    assert exposed["gray"] == gray
+    assert (exposed["gray"], exposed["leaked"]) == (gray, 1)  # the gravest of a question's pairs
     assert sum(exposed.values()) == 7
     assert "clean" not in rows["mmlu"]  # decontaminate did not check it
     deltas = {row["benchmark"]: row for row in scores_of(run)["deltas"]}
@@ -201,21 +201,36 @@ def test_the_clean_subset_is_what_decontaminate_did_not_list(ready: Callable[...
     assert "# Scores by exposure" in run.output("evaluate", "scores.md").read_text(encoding="utf-8")
 
 
-def test_other_verdicts_on_its_questions_make_an_evaluation_stale(
-    ready: Callable[..., Run],
+def test_other_verdicts_make_other_scores_from_the_same_records(
+    ready: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = ready(texts=None)
-    check_for_leaks(run, {1: "duplicate"})
+    """No model is asked again, and the files are those of an evaluation from the start."""
+    run = ready()
+    check_for_leaks(run, (1, "duplicate"))
     evaluate.execute(run)
-    check_for_leaks(run, {1: "duplicate", 2: "similar_but_different"})
+    before = run.record("evaluate")
+    check_for_leaks(run, (1, "duplicate"), (2, "similar_but_different"))
     assert run.is_current("evaluate", evaluate.inputs(run))
-    check_for_leaks(run, {1: "gray_area"})
+    check_for_leaks(run, (1, "gray_area"))
     assert not run.is_current("evaluate", evaluate.inputs(run))
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "load_scorer", _interrupt)
+        evaluate.execute(run)
+        assert run.is_current("evaluate", evaluate.inputs(run))
+        with pytest.raises(KeyboardInterrupt):  # forced, with nothing changed: from the start
+            evaluate.execute(run)
+    again = run.record("evaluate")
+    assert (again["counts"], again["facts"]) == (before["counts"], before["facts"])
+    names = ("items.parquet", "scores.json", "scores.md", "heatmap.svg")
+    files = {name: sha256(run.output("evaluate", name)) for name in names}
+    shutil.rmtree(run.folder / "evaluate")
+    evaluate.execute(run)
+    assert {name: sha256(run.output("evaluate", name)) for name in names} == files
 
 
 def test_leaks_of_another_split_say_nothing(ready: Callable[..., Run]) -> None:
     run = ready(texts=None)
-    check_for_leaks(run, {1: "duplicate"}, split="train")
+    check_for_leaks(run, (1, "duplicate"), split="train")
     evaluate.execute(run)
     assert all("clean" not in row for row in scores_of(run)["scores"])
 
@@ -403,5 +418,5 @@ def test_mended_labels_are_scored_anew(ready: Callable[..., Run]) -> None:
     assert sorted(by_base) == sorted(right)
 
 
-def _interrupt(*_: object) -> None:
+def _interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt

@@ -11,26 +11,22 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
 from monotreme.errors import InputError, RecipeError
-from monotreme.evaluate.deltas import BASE, delta_rows, perplexity_row, score_rows
+from monotreme.evaluate.deltas import BASE
 from monotreme.evaluate.exposure import exposure_digest, read_exposures
 from monotreme.evaluate.protocol import PROTOCOL, Prompt, Shots, item_score, prompts
-from monotreme.evaluate.results import Exposure, results_of
+from monotreme.evaluate.results import Exposure
 from monotreme.evaluate.scorer import Likelihood, Scorer, load_scorer
-from monotreme.evaluate.statistics import Floats
-from monotreme.evaluate.tables import markdown, subject_map
+from monotreme.evaluate.summary import EXPOSURE, STAGE, leave, summarise, summarise_again
 from monotreme.recipe import BenchmarkRef, Evaluate
 from monotreme.records import Counts, digest, read_table
 from monotreme.rows import BadRow, RawRow, read_file
 from monotreme.run import Run, StageWork
 from monotreme.storage import sha256, writing
-
-NAME = "evaluate"
 
 ITEM_SCHEMA = pa.schema(
     [
@@ -91,7 +87,7 @@ def inputs(run: Run) -> dict[str, str]:
         found[f"merged-{into.id}"] = sha256(run.output("merge", into.id))
     found |= benchmark_digests(run)
     for name, exposure in _exposures(run, found).items():
-        found[f"exposure/{name}"] = exposure_digest(exposure)
+        found[f"{EXPOSURE}{name}"] = exposure_digest(exposure)
     return found
 
 
@@ -271,42 +267,12 @@ def _losses(model: str, texts: Sequence[str], load: Callable[[], Scorer]) -> pa.
     return pa.Table.from_pylist(rows, TEXT_SCHEMA)
 
 
-def summarise(
-    items: pa.Table,
-    losses: dict[str, pa.Table],
-    seed: int,
-    exposures: dict[str, Exposure] | None = None,
-) -> dict[str, Any]:
-    """`scores.json`: everything that follows from the records.
-
-    Args:
-        losses: model → (texts,) rows of `TEXT_SCHEMA`, the base's among them; may be empty.
-        seed: of the bootstrap.
-        exposures: what decontaminate found, for the benchmarks that it checked.
-    """
-    results = results_of(items, exposures)
-    arrays = {model: _arrays(table) for model, table in losses.items()}
-    return {
-        "protocol": PROTOCOL,
-        "scores": score_rows(results),
-        "perplexity": [
-            perplexity_row(model, *own, None if model == BASE else arrays[BASE])
-            for model, own in arrays.items()
-        ],
-        "deltas": delta_rows(results, BASE, seed),
-        "truncated": sum(items["num_truncated"].to_pylist()),
-    }
-
-
-def _arrays(table: pa.Table) -> tuple[Floats, Floats]:
-    losses, tokens = (np.asarray(table[name], np.float64) for name in TEXT_SCHEMA.names)
-    return losses, tokens
-
-
 def execute(run: Run) -> None:
     """Score every model on every benchmark and write items.parquet, scores.json, scores.md."""
     digests = inputs(run)
-    score(run, digests, _candidates(run, digests), _exposures(run, digests))
+    exposures = _exposures(run, digests)
+    if not summarise_again(run, digests, exposures):
+        score(run, digests, _candidates(run, digests), exposures)
 
 
 def score(
@@ -329,7 +295,7 @@ def score(
         raise RecipeError(
             f"evaluate.benchmarks ({names}) has none with a metric", "Add one such as arc_challenge"
         )
-    with run.stage(NAME, digests) as work:
+    with run.stage(STAGE, digests) as work:
         tasks = [_read_task(run, ref, benchmark) for ref, benchmark in _scored(settings)]
         texts = _read_texts(run.locate(settings.texts)) if settings.texts is not None else []
         items: list[pa.Table] = []
@@ -339,11 +305,7 @@ def score(
             items += own
         table = pa.concat_tables(items)
         scores = summarise(table, losses if texts else {}, run.recipe.seed, exposures)
-        work.table("items.parquet", table)
-        work.json("scores.json", scores)
-        work.text("scores.md", markdown(scores))
-        if (picture := subject_map(scores["deltas"])) is not None:
-            work.text("heatmap.svg", picture)
+        leave(work, table, scores)
         work.counts = _count(tasks)
         work.facts = {"protocol": PROTOCOL, "truncated": scores["truncated"]}
 

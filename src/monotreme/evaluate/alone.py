@@ -8,6 +8,7 @@ from monotreme import evaluate
 from monotreme.benchmarks import BENCHMARKS
 from monotreme.errors import InputError, RecipeError, RefusedError
 from monotreme.evaluate.protocol import PROTOCOL
+from monotreme.evaluate.summary import STAGE
 from monotreme.recipe import (
     PAPER_BENCHMARKS,
     Evaluate,
@@ -55,7 +56,7 @@ def evaluate_model(
     digests = {"model": identity, **evaluate.benchmark_digests(run)}
     if not force:
         _check_out(run, identity)
-    if force or not run.is_current(evaluate.NAME, digests):
+    if force or not run.is_current(STAGE, digests):
         evaluate.score(run, digests, [candidate])
     return run
 
@@ -69,9 +70,9 @@ def name_of(model: str, adapter: Path | None) -> str:
 def _check_out(run: Run, identity: str) -> None:
     if (run.folder / "recipe.yaml").exists():
         raise RefusedError(f"{run.folder} is the run of a recipe", "Name another --out")
-    if not (run.folder / evaluate.NAME / "record.json").exists():
+    if not (run.folder / STAGE / "record.json").exists():
         return
-    if run.record(evaluate.NAME)["inputs"].get("model") != identity:
+    if run.record(STAGE)["inputs"].get("model") != identity:
         raise RefusedError(
             f"{run.folder} holds the evaluation of another model",
             "Name another --out, or replace it with --force",
