@@ -203,7 +203,7 @@ load, loaded = evaluate.load_scorer, []
 
 def load_then_die(*args, **kwargs):
     loaded.append(args)
-    if len(loaded) == 3:
+    if len(loaded) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return load(*args, **kwargs)
 
@@ -217,7 +217,7 @@ with run.open():
 def test_killed_and_resumed_equals_uninterrupted(
     ready: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process dies before the third model; the next one loads only that and ends the same."""
+    """A process dies before the merged model; the next one loads only that and ends the same."""
     run = ready()
     with run.open():
         evaluate.execute(run)
