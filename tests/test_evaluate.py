@@ -132,6 +132,30 @@ def test_every_model_is_scored_on_every_benchmark(ready: Callable[..., Run]) -> 
     assert not (run.folder / "evaluate/parts").exists()
 
 
+def test_base_and_adapter_share_one_load(
+    ready: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ready()
+    loaded = count_loads(monkeypatch)
+    evaluate.execute(run)
+    assert loaded == [run.locate(run.recipe.train.base.model), run.output("merge", "base")]
+    scoring = {"base": "shared", "adapter": "shared", "merged-base": "shared"}
+    assert run.record("evaluate")["facts"]["scoring"] == scoring
+
+
+def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that are loaded from here on."""
+    loaded: list[Path] = []
+    load = evaluate.load_scorer
+
+    def counted(folder: Path, **kwargs: Any) -> Any:
+        loaded.append(folder)
+        return load(folder, **kwargs)
+
+    monkeypatch.setattr(evaluate, "load_scorer", counted)
+    return loaded
+
+
 def test_questions_over_the_limit_are_counted_as_dropped(ready: Callable[..., Run]) -> None:
     run = ready()
     evaluate.execute(run)
@@ -264,7 +288,7 @@ load, loaded = evaluate.load_scorer, []
 
 def load_then_die(*args, **kwargs):
     loaded.append(args)
-    if len(loaded) == 3:
+    if len(loaded) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return load(*args, **kwargs)
 
@@ -278,13 +302,14 @@ with run.open():
 def test_killed_and_resumed_equals_uninterrupted(
     ready: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process dies before the third model; the next one loads only that and ends the same."""
+    """A process dies before the merged model; the next one loads only that and ends the same."""
     run = ready()
     with run.open():
         evaluate.execute(run)
     folder = run.folder / "evaluate"
     names = ("items.parquet", "scores.json", "scores.md")
     whole = {name: sha256(folder / name) for name in names}
+    facts = run.record("evaluate")["facts"]
     shutil.rmtree(folder)
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -294,16 +319,10 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert not (folder / "record.json").exists()
     assert len(list((folder / "parts").glob("*.parquet"))) == 8
 
-    loaded: list[Path] = []
-
-    def counted(folder: Path, *args: Any, **kwargs: Any) -> Any:
-        loaded.append(folder)
-        return load(folder, *args, **kwargs)
-
-    load = evaluate.load_scorer
-    monkeypatch.setattr(evaluate, "load_scorer", counted)
+    loaded = count_loads(monkeypatch)
     evaluate.execute(run)
     assert loaded == [run.output("merge", "base")]
+    assert run.record("evaluate")["facts"] == facts
     assert {name: sha256(folder / name) for name in names} == whole
 
 

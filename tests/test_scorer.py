@@ -3,6 +3,8 @@
 import math
 import random
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from monotreme.errors import InputError
-from monotreme.evaluate.scorer import Scorer, encode_pairs, load_scorer
+from monotreme.evaluate.plain import score_plain
+from monotreme.evaluate.scorer import Scorer, load_scorer
+from monotreme.evaluate.shared import score_shared
+from monotreme.evaluate.spans import encode_pairs
 
 TOLERANCE = 1e-4  # nats, float32
 
@@ -32,9 +37,22 @@ def tokenizer(tiny_model: Path) -> Any:
 
 
 def scorer_of(folder: Path, batch_tokens: int = 1024) -> Scorer:
-    return load_scorer(
-        folder, None, precision="fp32", batch_tokens=batch_tokens, trust_remote_code=False
+    return load_scorer(folder, precision="fp32", batch_tokens=batch_tokens, trust_remote_code=False)
+
+
+def ignore(_: int) -> None:
+    """Progress that nobody watches."""
+
+
+@contextmanager
+def forward_passes(scorer: Scorer) -> Iterator[list[tuple[int, int]]]:
+    """(rows, tokens) of each forward pass made inside."""
+    shapes: list[tuple[int, int]] = []
+    hook = scorer.model.register_forward_pre_hook(
+        lambda _, __, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True
     )
+    yield shapes
+    hook.remove()
 
 
 @pytest.fixture(scope="module")
@@ -82,28 +100,15 @@ def test_the_first_choice_of_the_model_is_greedy_and_any_other_is_not(tiny_model
     assert [found.greedy for found in scored] == [int(span.tokens[-1]) == best for span in ids]
 
 
-def test_one_token_choices_share_one_forward_pass(tiny_model: Path) -> None:
+def test_one_token_choices_share_one_row(tiny_model: Path) -> None:
     scorer = scorer_of(tiny_model)
-    sizes: list[int] = []
-    scorer.model.register_forward_pre_hook(
-        lambda _, __, given: sizes.append(given["input_ids"].numel()), with_kwargs=True
-    )
     pairs = [("Which of these is a metal?", letter) for letter in "ABCD"]
-    scored = scorer.continuations(pairs, "letters")
-    (span, *_) = encode_pairs(scorer.tokenizer, pairs, 512)
-    assert sizes == [len(span.tokens) - 1]
-    assert len({found.log_likelihood for found in scored}) == 4
-
-
-def test_spaces_at_the_end_of_a_context_belong_to_the_continuation(tokenizer: Any) -> None:
-    moved, given = encode_pairs(tokenizer, [("Answer: ", "iron"), ("Answer:", " iron")], 512)
-    assert (moved.tokens.tolist(), moved.start) == (given.tokens.tolist(), given.start)
-
-
-def test_no_special_token_is_added(tokenizer: Any) -> None:
-    (span,) = encode_pairs(tokenizer, [("Answer:", " iron")], 512)
-    assert tokenizer.bos_token_id not in span.tokens
-    assert tokenizer.decode(span.tokens) == "Answer: iron"
+    (span, *_) = spans = encode_pairs(scorer.tokenizer, pairs, 512)
+    for score in (score_plain, score_shared):
+        with forward_passes(scorer) as shapes:
+            scored = score(scorer.model, spans, 1024, ignore)
+        assert shapes == [(1, len(span.read))]
+        assert len({found.log_likelihood for found in scored}) == 4
 
 
 def test_a_long_context_loses_its_beginning_and_says_so(tiny_model: Path, tokenizer: Any) -> None:
@@ -118,16 +123,6 @@ def test_a_long_context_loses_its_beginning_and_says_so(tiny_model: Path, tokeni
     found, whole = scorer_of(tiny_model).continuations([(long, " iron"), (ending, " iron")], "x")
     assert (found.truncated, whole.truncated) == (True, False)
     assert found.num_tokens == whole.num_tokens
-
-
-@pytest.mark.parametrize(
-    ("continuation", "problem"), [("", "has 0 tokens"), (" iron" * 600, "1 to 512 can be scored")]
-)
-def test_a_continuation_that_cannot_be_scored_is_refused(
-    tokenizer: Any, continuation: str, problem: str
-) -> None:
-    with pytest.raises(InputError, match=problem):
-        encode_pairs(tokenizer, [("Answer:", continuation)], 512)
 
 
 def test_the_loss_of_a_text_is_transformers_own(tiny_model: Path, tokenizer: Any) -> None:
@@ -148,12 +143,9 @@ def test_the_loss_of_a_text_is_transformers_own(tiny_model: Path, tokenizer: Any
 def test_a_batch_keeps_its_budget_unless_one_row_alone_is_longer(
     tiny_model: Path, batch_tokens: int
 ) -> None:
-    scorer = scorer_of(tiny_model, batch_tokens)
-    shapes: list[tuple[int, int]] = []
-    scorer.model.register_forward_pre_hook(
-        lambda _, __, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True
-    )
-    scorer.continuations(PAIRS, "pairs")
+    scorer = scorer_of(tiny_model)
+    with forward_passes(scorer) as shapes:
+        score_plain(scorer.model, encode_pairs(scorer.tokenizer, PAIRS, 512), batch_tokens, ignore)
     assert all(rows == 1 or rows * width <= batch_tokens for rows, width in shapes)
     widths = [width for _, width in shapes]
     assert widths == sorted(widths, reverse=True)  # alike lengths together: little padding
@@ -176,9 +168,7 @@ def test_every_token_of_a_long_text_is_predicted_once(tiny_model: Path, tokenize
 
 
 def test_bf16_stays_near_float32(tiny_model: Path, one_by_one: list[Any]) -> None:
-    scorer = load_scorer(
-        tiny_model, None, precision="bf16", batch_tokens=1024, trust_remote_code=False
-    )
+    scorer = load_scorer(tiny_model, precision="bf16", batch_tokens=1024, trust_remote_code=False)
     assert scorer.model.dtype == torch.bfloat16
     for found, (total, *_) in zip(scorer.continuations(PAIRS, "pairs"), one_by_one, strict=True):
         assert found.log_likelihood == pytest.approx(total, rel=0.02)

@@ -7,7 +7,7 @@ evaluation goes on where it stopped.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
 from monotreme.errors import InputError, RecipeError
 from monotreme.evaluate.deltas import BASE
 from monotreme.evaluate.exposure import exposure_digest, read_exposures
+from monotreme.evaluate.loaded import Loaded
 from monotreme.evaluate.protocol import PROTOCOL, Prompt, Shots, item_score, prompts
 from monotreme.evaluate.results import Exposure
-from monotreme.evaluate.scorer import Likelihood, Scorer, load_scorer
+from monotreme.evaluate.scorer import Scorer, load_scorer
+from monotreme.evaluate.spans import Likelihood
 from monotreme.evaluate.summary import EXPOSURE, STAGE, leave, summarise, summarise_again
 from monotreme.recipe import BenchmarkRef, Evaluate
 from monotreme.records import Counts, digest, read_table
@@ -47,6 +49,7 @@ ITEM_SCHEMA = pa.schema(
         pa.field("num_truncated", pa.int64()),
     ]
 )
+WAY = "scoring"  # of the items' schema: whether prefixes were shared
 TEXT_SCHEMA = pa.schema([pa.field("log_loss", pa.float64()), pa.field("num_tokens", pa.int64())])
 
 
@@ -173,19 +176,16 @@ def _text(path: Path, row: RawRow | BadRow) -> str:
 
 
 def _evaluate(
-    run: Run, work: StageWork, candidate: Candidate, tasks: Sequence[Task], texts: Sequence[str]
+    run: Run,
+    work: StageWork,
+    loaded: Loaded,
+    candidate: Candidate,
+    tasks: Sequence[Task],
+    texts: Sequence[str],
 ) -> tuple[list[pa.Table], pa.Table]:
     """A model's items of each task, and its losses on the texts; it is loaded if any is to do."""
     settings = run.recipe.evaluate
-    load = cache(
-        lambda: load_scorer(
-            candidate.folder,
-            candidate.adapter,
-            precision=settings.precision,
-            batch_tokens=settings.batch_tokens,
-            trust_remote_code=candidate.trust_remote_code,
-        )
-    )
+    load = partial(loaded.scorer, candidate.folder, candidate.adapter, candidate.trust_remote_code)
     keep = partial(_part, work, candidate, (settings.precision, str(settings.batch_tokens)))
     items = [
         keep(
@@ -225,14 +225,15 @@ def _part(
 
 
 def _items(model: str, task: Task, load: Callable[[], Scorer]) -> pa.Table:
-    """Score a task: one row a question, in the protocol's order."""
+    """Score a task: one row a question, in the protocol's order; how, the schema says."""
     pairs = [(p.context, f" {choice}") for p in task.prompts for choice in p.choices]
-    scored = iter(load().continuations(pairs, f"{model} on {task.benchmark.id}"))
+    scorer = load()
+    scored = iter(scorer.continuations(pairs, f"{model} on {task.benchmark.id}"))
     rows = [
         _item(model, task.benchmark, prompt, [next(scored) for _ in prompt.choices])
         for prompt in task.prompts
     ]
-    return pa.Table.from_pylist(rows, ITEM_SCHEMA)
+    return pa.Table.from_pylist(rows, ITEM_SCHEMA.with_metadata({WAY: scorer.way}))
 
 
 def _item(
@@ -298,16 +299,31 @@ def score(
     with run.stage(STAGE, digests) as work:
         tasks = [_read_task(run, ref, benchmark) for ref, benchmark in _scored(settings)]
         texts = _read_texts(run.locate(settings.texts)) if settings.texts is not None else []
-        items: list[pa.Table] = []
+        items: dict[str, list[pa.Table]] = {}
         losses: dict[str, pa.Table] = {}
+        load = partial(
+            load_scorer, precision=settings.precision, batch_tokens=settings.batch_tokens
+        )
+        loaded = Loaded(load)
         for candidate in candidates:
-            own, losses[candidate.name] = _evaluate(run, work, candidate, tasks, texts)
-            items += own
-        table = pa.concat_tables(items)
+            name = candidate.name
+            items[name], losses[name] = _evaluate(run, work, loaded, candidate, tasks, texts)
+        table = pa.concat_tables(table for own in items.values() for table in own)
+        table = table.replace_schema_metadata(None)
         scores = summarise(table, losses if texts else {}, run.recipe.seed, exposures)
         leave(work, table, scores)
         work.counts = _count(tasks)
-        work.facts = {"protocol": PROTOCOL, "truncated": scores["truncated"]}
+        work.facts = {
+            "protocol": PROTOCOL,
+            "truncated": scores["truncated"],
+            "scoring": {name: _way(own) for name, own in items.items()},
+        }
+
+
+def _way(tables: Sequence[pa.Table]) -> str:
+    """How a model's items were scored: plain if any were."""
+    ways = {(table.schema.metadata or {}).get(WAY.encode(), b"plain") for table in tables}
+    return "shared" if ways == {b"shared"} else "plain"
 
 
 def _count(tasks: Sequence[Task]) -> Counts:
