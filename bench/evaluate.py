@@ -36,12 +36,13 @@ from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from monotreme import evaluate
 from monotreme.benchmarks import BENCHMARKS, read_benchmark
-from monotreme.evaluate.prefixes import passes
-from monotreme.evaluate.protocol import Prompt, Shots, item_score, prompts
-from monotreme.evaluate.scorer import Scorer
-from monotreme.evaluate.spans import Likelihood, Span, encode_pairs
+from monotreme.evaluate.summary import summarise
+from monotreme.scoring import tasks
+from monotreme.scoring.prefixes import passes
+from monotreme.scoring.protocol import Prompt, Shots, item_score, prompts
+from monotreme.scoring.scorer import Scorer
+from monotreme.scoring.spans import Likelihood, Span, encode_pairs
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "benchmarks"
 TARGETS = {"arc_challenge": 3.8, "hellaswag": 3.5, "truthfulqa": 9.0, "mmlu": 4.0}
@@ -234,13 +235,13 @@ def overhead(tokenizer: Any, model: Any) -> dict[str, float]:
     tables = []
     for name in TARGETS:
         full, spent[f"{name} prompts"] = clocked(lambda name=name: asked(name))
-        task = evaluate.Task(BENCHMARKS[name], full, len(full))
+        task = tasks.Task(BENCHMARKS[name], full, len(full))
         items, spent[f"{name} items"] = clocked(
-            lambda task=task: evaluate._items("base", task, lambda: scorer)
+            lambda task=task: tasks.items_of("base", task, lambda: scorer)
         )
         tables.append(items)
     table = pa.concat_tables(tables).replace_schema_metadata(None)
-    _, spent["scores"] = clocked(lambda: evaluate.summarise(table, {}, 0))
+    _, spent["scores"] = clocked(lambda: summarise(table, {}, 0))
     return spent
 
 

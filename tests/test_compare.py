@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from monotreme.cli import app
 from monotreme.errors import InputError, MismatchError
 from monotreme.evaluate.compare import compare, count_lines, markdown
-from monotreme.evaluate.statistics import mcnemar
 from monotreme.report.comparison import print_comparison
+from monotreme.scoring.statistics import mcnemar
 
 RIGHT = [1, 1, 1, 1, 1, 1, 0, 0]
 WRONG = [0, 0, 0, 0, 0, 0, 0, 1]

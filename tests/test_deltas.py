@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from monotreme.errors import MismatchError
-from monotreme.evaluate.deltas import delta_rows, perplexity_row, score_rows
-from monotreme.evaluate.results import Exposure, results_of
-from monotreme.evaluate.statistics import detectable, holm, mcnemar
 from monotreme.evaluate.tables import markdown, subject_map
+from monotreme.scoring.deltas import delta_rows, perplexity_row, score_rows
+from monotreme.scoring.results import Exposure, results_of
+from monotreme.scoring.statistics import detectable, holm, mcnemar
 
 
 def items(model: str, benchmark: str, metric: str, scores: list[float], subjects: str) -> pa.Table:

@@ -6,8 +6,8 @@ import random
 import pytest
 
 from monotreme.errors import InputError, RecipeError
-from monotreme.evaluate.protocol import Shots, item_score, prompts
 from monotreme.records import BenchmarkQuestion
+from monotreme.scoring.protocol import Shots, item_score, prompts
 
 
 def question(number: int, benchmark: str = "arc_challenge", **fields: object) -> BenchmarkQuestion:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from monotreme.evaluate.plain import score_plain
-from monotreme.evaluate.prefixes import passes
-from monotreme.evaluate.scorer import Scorer, canary, load_scorer
-from monotreme.evaluate.shared import score_shared
-from monotreme.evaluate.spans import Likelihood, Span
+from monotreme.scoring.plain import score_plain
+from monotreme.scoring.prefixes import passes
+from monotreme.scoring.scorer import Scorer, canary, load_scorer
+from monotreme.scoring.shared import score_shared
+from monotreme.scoring.spans import Likelihood, Span
 
 TOLERANCE = 1e-4  # nats, float32
 

@@ -9,7 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from monotreme.errors import InputError
-from monotreme.evaluate.spans import Span, encode_pairs
+from monotreme.scoring.spans import Span, encode_pairs
 
 TEXTS = [
     "Question: Which of these is a metal?\nAnswer: iron\n\nQuestion: What is two plus three?\n",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm, ttest_1samp, ttest_rel
 
-from monotreme.evaluate.statistics import (
+from monotreme.scoring.statistics import (
     bootstrap,
     detectable,
     holm,
@@ -17,7 +17,7 @@ from monotreme.evaluate.statistics import (
     paired_share_interval,
     share_interval,
 )
-from monotreme.evaluate.subjects import GROUP_OF, GROUPS
+from monotreme.scoring.subjects import GROUP_OF, GROUPS
 
 
 def test_the_paired_error_is_that_of_the_paired_t_test() -> None:

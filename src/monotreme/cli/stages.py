@@ -253,8 +253,8 @@ def evaluate(
         execute(("evaluate",), where, set_, runs, force, as_json, quiet)
         return
     from monotreme.evaluate import alone
-    from monotreme.evaluate.protocol import PROTOCOL
     from monotreme.progress import console
+    from monotreme.scoring.protocol import PROTOCOL
 
     console.quiet = quiet
     settings = alone.settings_of(tasks or PROTOCOL, data, limit, set_ or ())

@@ -7,7 +7,6 @@ from typing import Any
 from monotreme import evaluate
 from monotreme.benchmarks import BENCHMARKS
 from monotreme.errors import InputError, RecipeError, RefusedError
-from monotreme.evaluate.protocol import PROTOCOL
 from monotreme.evaluate.summary import STAGE
 from monotreme.recipe import (
     PAPER_BENCHMARKS,
@@ -21,6 +20,7 @@ from monotreme.recipe import (
 from monotreme.records import digest
 from monotreme.rows import ENDINGS
 from monotreme.run import Run
+from monotreme.scoring.protocol import PROTOCOL
 from monotreme.storage import sha256
 
 

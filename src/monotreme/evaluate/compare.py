@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from monotreme.errors import InputError, MismatchError
-from monotreme.evaluate.deltas import delta_rows, score_rows
-from monotreme.evaluate.results import Row, results_of
 from monotreme.evaluate.tables import delta_parts, score_table
 from monotreme.records import read_table
+from monotreme.scoring.deltas import delta_rows, score_rows
+from monotreme.scoring.results import Row, results_of
 
 RECORDS = "items.parquet"
 COLUMNS = ["model", "benchmark", "metric", "shots", "subject", "question_id", "prompt_sha256"]

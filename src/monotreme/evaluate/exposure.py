@@ -5,10 +5,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from monotreme.evaluate.results import Exposure
 from monotreme.recipe import BenchmarkRef
 from monotreme.records import VERDICTS, digest, read_table
 from monotreme.run import Run
+from monotreme.scoring.results import Exposure
 
 LEVELS = {"duplicate": "leaked", "gray_area": "gray"}  # the gravest verdict of a question's pairs
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from monotreme.evaluate.deltas import BASE, delta_rows, perplexity_row, score_rows
-from monotreme.evaluate.protocol import PROTOCOL
-from monotreme.evaluate.results import Exposure, Row, results_of
-from monotreme.evaluate.statistics import Floats
 from monotreme.evaluate.tables import markdown, subject_map
 from monotreme.records import Counts, read_table
 from monotreme.run import Run, StageWork
+from monotreme.scoring.deltas import BASE, delta_rows, perplexity_row, score_rows
+from monotreme.scoring.protocol import PROTOCOL
+from monotreme.scoring.results import Exposure, Row, results_of
+from monotreme.scoring.statistics import Floats
 
 STAGE = "evaluate"
 EXPOSURE = "exposure/"  # how the inputs that only the summary reads begin

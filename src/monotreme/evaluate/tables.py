@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from monotreme.evaluate.results import EXPOSURES, Row
-from monotreme.evaluate.statistics import LEVEL
-from monotreme.evaluate.subjects import GROUP_OF, GROUPS
 from monotreme.plot import Cell, heat_map
+from monotreme.scoring.results import EXPOSURES, Row
+from monotreme.scoring.statistics import LEVEL
+from monotreme.scoring.subjects import GROUP_OF, GROUPS
 
 POWERED = 5.0  # points: a part of MMLU that could only show more than this is not a line of its own
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from monotreme.evaluate.spans import Likelihood, Span
+from monotreme.scoring.spans import Likelihood, Span
 
 LOGITS = 2**29  # elements of a batch's logits: 1 GiB in bf16
 SOFTMAX = 2**26  # elements turned into float32 log-probabilities at a time: 256 MiB

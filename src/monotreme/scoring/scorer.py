@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from monotreme.errors import InputError, RecipeError
-from monotreme.evaluate.plain import score_plain
-from monotreme.evaluate.shared import score_shared
-from monotreme.evaluate.spans import Likelihood, Span, encode, encode_pairs, pieces
 from monotreme.machine import device
 from monotreme.models import Precision, load_model, load_tokenizer, put_adapter
 from monotreme.progress import console, progress
+from monotreme.scoring.plain import score_plain
+from monotreme.scoring.shared import score_shared
+from monotreme.scoring.spans import Likelihood, Span, encode, encode_pairs, pieces
 
 Way = Literal["shared", "plain"]
 # Nats by which the two ways may differ, in the mean of a span's tokens: rounding. Random Llamas stayed

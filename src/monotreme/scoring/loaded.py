@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from monotreme.evaluate.scorer import Scorer
+from monotreme.scoring.scorer import Scorer
 
 
 class Loaded:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from monotreme.errors import MismatchError
-from monotreme.evaluate.protocol import averages_subjects
-from monotreme.evaluate.results import Results, Row
-from monotreme.evaluate.statistics import (
+from monotreme.scoring.protocol import averages_subjects
+from monotreme.scoring.results import Results, Row
+from monotreme.scoring.statistics import (
     Floats,
     Interval,
     bootstrap,

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from monotreme.evaluate.plain import LOGITS, likelihoods, put_back, vocabulary
-from monotreme.evaluate.prefixes import Pass, Segment, passes
-from monotreme.evaluate.spans import Likelihood, Span
+from monotreme.scoring.plain import LOGITS, likelihoods, put_back, vocabulary
+from monotreme.scoring.prefixes import Pass, Segment, passes
+from monotreme.scoring.spans import Likelihood, Span
 
 ATTENTION = "monotreme_shared_prefixes"
 UNSUPPORTED = ("softcap", "s_aux", "position_bias")  # changes of the scores that are not made here

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from monotreme.evaluate.plain import by_tokens
-from monotreme.evaluate.spans import Span, Tokens
+from monotreme.scoring.plain import by_tokens
+from monotreme.scoring.spans import Span, Tokens
 
 # A prefix shorter than this share of a row is read again: attention from the first token on needs no
 # mask and computes half, which is worth more than the tokens that a few common words save.

@@ -13,10 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from monotreme.errors import InputError
-from monotreme.evaluate.plain import score_plain
-from monotreme.evaluate.scorer import Scorer, load_scorer
-from monotreme.evaluate.shared import score_shared
-from monotreme.evaluate.spans import encode_pairs
+from monotreme.scoring.plain import score_plain
+from monotreme.scoring.scorer import Scorer, load_scorer
+from monotreme.scoring.shared import score_shared
+from monotreme.scoring.spans import encode_pairs
 
 TOLERANCE = 1e-4  # nats, float32
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from monotreme.evaluate.protocol import averages_subjects
-from monotreme.evaluate.statistics import Floats
-from monotreme.evaluate.subjects import GROUP_OF, GROUPS
+from monotreme.scoring.protocol import averages_subjects
+from monotreme.scoring.statistics import Floats
+from monotreme.scoring.subjects import GROUP_OF, GROUPS
 
 EXPOSURES = ("leaked", "gray", "clean")
 
