@@ -89,6 +89,35 @@ def test_the_same_run_again_leaves_the_same_bytes(after_training: Callable[..., 
     assert sha256(run.output("merge", "base")) == first
 
 
+def test_a_merge_that_was_finished_before_a_kill_is_not_made_again(
+    tmp_path: Path, after_training: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_model(tmp_path / "other", seed=5)
+    run = after_training(merge={"into": ["base", {"id": "other", "model": str(other)}]})
+    real = merge.write_merged
+    calls: list[Path] = []
+
+    def interrupted(target: Any, *rest: Any) -> Any:
+        calls.append(target.folder)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(target, *rest)
+
+    monkeypatch.setattr(merge, "write_merged", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        merge.execute(run)
+    merge.execute(run)
+
+    assert calls[1:] == [other, other]
+    assert set(run.record("merge")["facts"]) == {"base", "other"}
+    names = {path.name for path in (run.folder / "merge").iterdir()}
+    assert names == {"base", "other", "record.json"}
+    for name in names - {"record.json"}:
+        path = run.output("merge", name) / "model.safetensors"
+        entry = run.record("merge")["outputs"][f"{name}/model.safetensors"]
+        assert entry["sha256"] == sha256(path)
+
+
 def test_another_model_of_the_same_base_is_merged_and_its_tokenizer_copied(
     tmp_path: Path, after_training: Callable[..., Run]
 ) -> None:

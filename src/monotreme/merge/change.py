@@ -47,14 +47,14 @@ class Change:
     factors: tuple[Factors, ...] = ()
     saved: Tensor | None = None
 
-    def cuts(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
-        """The blocks of rows (start, stop) that a weight of this shape is merged in.
+    @property
+    def takes_all_rows(self) -> bool:
+        """DoRA of a transposed weight: the lengths are those of its columns."""
+        return any(f.transposed and f.magnitude is not None for f in self.factors)
 
-        All in one for DoRA of a transposed weight: the lengths are those of its columns.
-        """
-        if any(f.transposed and f.magnitude is not None for f in self.factors):
-            return [(0, shape[0])]
-        return cuts(shape[0], math.prod(shape[1:]))
+    def cuts(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
+        """The blocks of rows (start, stop) that a weight of this shape is merged in."""
+        return [(0, shape[0])] if self.takes_all_rows else cuts(shape[0], math.prod(shape[1:]))
 
 
 def cuts(num_rows: int, num_columns: int) -> list[tuple[int, int]]:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from monotreme.errors import MismatchError
-from monotreme.models import load_model, load_tokenizer, put_adapter
 
 PROBES = (
     "What is 17 plus 25? Show the steps.",
@@ -61,7 +60,11 @@ def verify(
         InputError: a folder cannot be loaded.
         MismatchError: the difference is over the bound.
     """
-    probes = _probes(target, trust)
+    # Imported for a proof alone: writing takes none of the libraries that build models.
+    from monotreme.models import load_model, load_tokenizer, put_adapter
+
+    tokenizer = load_tokenizer(target, trust)
+    probes = [torch.tensor(tokenizer(text)["input_ids"]) for text in PROBES]
     model = load_model(target, "fp32", trust)
     plain = _logits(model, probes)
     adapted = _logits(put_adapter(model, adapter), probes)
@@ -90,11 +93,6 @@ def _memory_bytes() -> int:
     with suppress(OSError, ValueError):  # no such file, or "max"
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return memory
-
-
-def _probes(folder: Path, trust: bool) -> list[Tensor]:
-    tokenizer = load_tokenizer(folder, trust)
-    return [torch.tensor(tokenizer(text)["input_ids"]) for text in PROBES]
 
 
 @torch.inference_mode()

@@ -149,8 +149,7 @@ def _write_file(job: Job, pool: ThreadPoolExecutor, done: Callable[[int], None])
 
 def _hash(digest: Any, file: IO[bytes], num: int) -> None:
     """Take the next bytes of a file into a digest; they have just been written, no disk is read."""
-    while num:
-        chunk = file.read(min(num, CHUNK))
+    while num and (chunk := file.read(min(num, CHUNK))):
         digest.update(chunk)
         num -= len(chunk)
 
