@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCK_ELEMENTS = 2**20  # of a block: about 1,024 rows of 1,024; its copies stay in the cache
+BLOCK_ELEMENTS = 2**18  # of a block: a megabyte in float32, so that its copies stay in the cache
 LEAST_ROWS = 64  # of a block; one row alone would be another BLAS routine with other last bits
 
 
@@ -36,8 +36,8 @@ class Factors:
     def delta(self, start: int, stop: int) -> Tensor:
         """scale · b a as float32, rows start to stop as they are stored."""
         if self.transposed:
-            return (self.b @ self.a[:, start:stop]).T * self.scale
-        return (self.b[start:stop] @ self.a) * self.scale
+            return (self.b @ self.a[:, start:stop]).T.mul_(self.scale)
+        return (self.b[start:stop] @ self.a).mul_(self.scale)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Change:
 
 
 def cuts(num_rows: int, num_columns: int) -> list[tuple[int, int]]:
-    """Cut rows into blocks (start, stop) of about `BLOCK_ELEMENTS`, all of nearly the same size."""
+    """Cut rows into blocks (start, stop) of at most `BLOCK_ELEMENTS` or `LEAST_ROWS`, nearly equal."""
     rows = max(LEAST_ROWS, BLOCK_ELEMENTS // max(1, num_columns))
     num = math.ceil(num_rows / rows)
     return [(num_rows * i // num, num_rows * (i + 1) // num) for i in range(num)]

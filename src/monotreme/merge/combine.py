@@ -81,7 +81,6 @@ def ties(deltas: Sequence[Tensor], weights: Sequence[float], density: float) -> 
     count = torch.zeros_like(sign)
     for delta, weight in zip(kept, weights, strict=True):
         agrees = (delta * weight).sign() == sign
-        agrees &= sign != 0
         total += torch.where(agrees, delta * weight, 0)
         count += torch.where(agrees, abs(weight), 0)
     return torch.where(count > 0, total / count, 0)

@@ -20,7 +20,7 @@ from monotreme.errors import InputError
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NOT_IN_KERNEL = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
-CHUNK = 2**20  # bytes that are copied at once where the kernel does not
+CHUNK = 2**18  # bytes that pass through memory at once where nothing is computed with them
 
 
 @dataclass(frozen=True)

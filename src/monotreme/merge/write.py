@@ -7,14 +7,16 @@ copied, and so are the bytes of every tensor that the adapter leaves alone, with
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +36,7 @@ COPIED = (
     *("model.safetensors.index.json",),
     *("LICENSE*", "NOTICE*", "USE_POLICY*"),  # licences such as Llama's travel with the weights
 )
-MOST_THREADS = 4  # each holds a block of about 20 MB; more would wait for the memory's bandwidth
+MOST_THREADS = 4  # each holds about 5 MB; more would wait for the memory's bandwidth
 BITS = {2: torch.int16, 4: torch.int32}  # integers of an element's size
 
 
@@ -75,8 +77,8 @@ class Job:
 def write_merged(target: Target, adapter: Mapping[str, Slot], folder: Path) -> dict[str, Written]:
     """Write the merged weights into `folder`, file by file; finished ones are left as they are.
 
-    Several threads share a file's tensors, as many as torch may use. Each computes alone, so that
-    the bits do not depend on their number. A file appears whole, with its account beside it; an
+    Several threads share a file's tensors. Each computes alone, so that the bits do not depend on
+    their number. A file appears whole, with its account beside it; an
     earlier call that was killed leaves those, and this call does the others. At the end the
     accounts are taken away.
 
@@ -120,7 +122,7 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
     """Threads that compute on one core each; what waits is dropped when anything fails."""
     num = torch.get_num_threads()
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(min(num, MOST_THREADS))
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS))
     try:
         yield pool
     finally:
@@ -147,11 +149,12 @@ def _write_file(job: Job, pool: ThreadPoolExecutor, done: Callable[[int], None])
     return Written(digest.hexdigest(), tally)
 
 
-def _hash(digest: Any, file: IO[bytes], num: int) -> None:
+def _hash(digest: Any, file: FileIO, num: int) -> None:
     """Take the next bytes of a file into a digest; they have just been written, no disk is read."""
-    while num and (chunk := file.read(min(num, CHUNK))):
-        digest.update(chunk)
-        num -= len(chunk)
+    buffer = memoryview(bytearray(min(num, CHUNK)))
+    while num and (done := file.readinto(buffer[:num])):
+        digest.update(buffer[:done])
+        num -= done
 
 
 def _write_tensor(job: Job, old: int, new: int, name: str) -> Tally:
