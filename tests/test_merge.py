@@ -1,4 +1,4 @@
-"""A merge is PEFT's merge bit for bit, and a target that does not fit is refused by name."""
+"""The stage: what its record tells, and a target that does not fit is refused by name."""
 
 import json
 import shutil
@@ -9,61 +9,18 @@ from typing import Any
 import pytest
 import torch
 from conftest import write_model
+from merging import DTYPES, load, weights, write_adapter
 from safetensors.torch import load_file, save_file
 
 from monotreme import merge
 from monotreme.errors import InputError, MismatchError, RefusedError
-from monotreme.merge import read_adapter, shards, tolerance
+from monotreme.merge import read_adapter, tolerance
 from monotreme.records import Counts
 from monotreme.run import Run
 from monotreme.storage import sha256
 
 # PEFT 0.21 asks a model for a property whose name transformers 5.23 has changed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-MLP = ["gate_proj", "up_proj", "down_proj"]
-
-
-def load(folder: Path, dtype: Any = "auto") -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-
-
-def write_adapter(folder: Path, base: Path, seed: int = 1, **settings: Any) -> Path:
-    """A PEFT adapter with random factors, as training leaves one."""
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(seed)
-    options = {"r": 16, "lora_alpha": 16, "target_modules": MLP, "task_type": "CAUSAL_LM"}
-    model = get_peft_model(load(base), LoraConfig(**{**options, **settings}))
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
-    model.save_pretrained(folder)
-    return folder
-
-
-def cast(model: Path, folder: Path, dtype: torch.dtype) -> Path:
-    """The same model stored in another dtype."""
-    shutil.copytree(model, folder)
-    load(model, dtype).save_pretrained(folder)
-    return folder
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return {
-        k: v for path in sorted(folder.glob("*.safetensors")) for k, v in load_file(path).items()
-    }
-
-
-def same_bits(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
-    return ours.keys() == theirs.keys() and all(
-        ours[name].dtype == theirs[name].dtype
-        and torch.equal(ours[name].view(torch.uint8), theirs[name].view(torch.uint8))
-        for name in ours
-    )
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +29,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 
 @pytest.fixture
-def merging(make_run: Callable[..., Run], adapter: Path) -> Callable[..., Run]:
+def after_training(make_run: Callable[..., Run], adapter: Path) -> Callable[..., Run]:
     """A run whose train stage has left an adapter."""
 
     def make(source: Path = adapter, **tables: Any) -> Run:
@@ -86,42 +43,18 @@ def merging(make_run: Callable[..., Run], adapter: Path) -> Callable[..., Run]:
     return make
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"lora_alpha": 24},
-        {"lora_alpha": 24, "use_rslora": True},
-        {"rank_pattern": {"down_proj": 4}, "alpha_pattern": {"layers.1.mlp.up_proj": 40}},
-    ],
-    ids=["alpha-16", "alpha-24", "rslora", "patterns"],
-)
-def test_a_merge_has_the_bits_of_peft(
-    tmp_path: Path, tiny_model: Path, merging: Callable[..., Run], dtype: str, settings: Any
+def test_the_record_tells_what_the_merge_did(
+    after_training: Callable[..., Run], tiny_model: Path
 ) -> None:
-    from peft import PeftModel
-
-    target = cast(tiny_model, tmp_path / "target", DTYPES[dtype])
-    source = write_adapter(tmp_path / "lora", target, **settings)
-    run = merging(source, train={"base": str(target)})
-
-    merge.execute(run)
-
-    theirs = PeftModel.from_pretrained(load(target), source).merge_and_unload()
-    theirs.save_pretrained(tmp_path / "theirs")
-    assert same_bits(weights(run.output("merge", "base")), weights(tmp_path / "theirs"))
-
-
-def test_the_record_tells_what_the_merge_did(merging: Callable[..., Run], tiny_model: Path) -> None:
-    run = merging()
+    run = after_training()
     merge.execute(run)
 
     record = run.record("merge")
     facts = record["facts"]["base"]
     before, after = weights(tiny_model), weights(run.output("merge", "base"))
     delta = sum(float((after[name] - before[name]).double().square().sum()) for name in before)
-    whole = sum(float(w.double().square().sum()) for w in before.values())
+    adapted = read_adapter(run.output("train", "adapter"))
+    whole = sum(float(before[name].double().square().sum()) for name in adapted)
 
     assert facts["num_adapted"] == 6  # three matrices in two layers
     assert facts["num_adapted"] + facts["num_copied"] == record["counts"]["kept"] == len(before)
@@ -133,37 +66,13 @@ def test_the_record_tells_what_the_merge_did(merging: Callable[..., Run], tiny_m
     assert run.is_current("merge", merge.inputs(run))
 
 
-def test_shards_only_cut_the_same_weights(merging: Callable[..., Run]) -> None:
-    whole = merging()
-    merge.execute(whole)
-    before = weights(whole.output("merge", "base"))
-
-    cut = merging(merge={"into": ["base"]})
-    object.__setattr__(cut.recipe.merge, "shard_bytes", 30_000)  # under what a recipe may ask
-    merge.execute(cut)
-
-    folder = cut.output("merge", "base")
-    index = json.loads((folder / "model.safetensors.index.json").read_text())
-    files = sorted(path.name for path in folder.glob("*.safetensors"))
-    assert len(files) > 2
-    assert sorted(set(index["weight_map"].values())) == files
-    assert index["metadata"]["total_size"] == sum(w.nbytes for w in before.values())
-    assert same_bits(weights(folder), before)
-
-
-def test_shards_hold_every_tensor_once_in_order() -> None:
-    sizes = {"a": 5, "b": 5, "c": 1, "d": 99, "e": 1}
-    assert shards(sizes, 10) == [["a", "b"], ["c"], ["d"], ["e"]]
-    assert shards(sizes, 1000) == [list(sizes)]
-
-
 def test_a_merge_of_a_sharded_tied_model_keeps_it_tied(
-    tmp_path: Path, merging: Callable[..., Run]
+    tmp_path: Path, after_training: Callable[..., Run]
 ) -> None:
     base = write_model(tmp_path / "tied", tie_word_embeddings=True)
     load(base).save_pretrained(base, max_shard_size="40KB")
     (base / "model.safetensors").unlink()
-    run = merging(write_adapter(tmp_path / "lora", base), train={"base": str(base)})
+    run = after_training(write_adapter(tmp_path / "lora", base), train={"base": str(base)})
 
     merge.execute(run)
 
@@ -172,20 +81,49 @@ def test_a_merge_of_a_sharded_tied_model_keeps_it_tied(
     assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
 
 
-def test_the_same_run_again_leaves_the_same_bytes(merging: Callable[..., Run]) -> None:
-    run = merging()
+def test_the_same_run_again_leaves_the_same_bytes(after_training: Callable[..., Run]) -> None:
+    run = after_training()
     merge.execute(run)
     first = sha256(run.output("merge", "base"))
     merge.execute(run)
     assert sha256(run.output("merge", "base")) == first
 
 
+def test_a_merge_that_was_finished_before_a_kill_is_not_made_again(
+    tmp_path: Path, after_training: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_model(tmp_path / "other", seed=5)
+    run = after_training(merge={"into": ["base", {"id": "other", "model": str(other)}]})
+    real = merge.write_merged
+    calls: list[Path] = []
+
+    def interrupted(target: Any, *rest: Any) -> Any:
+        calls.append(target.folder)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(target, *rest)
+
+    monkeypatch.setattr(merge, "write_merged", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        merge.execute(run)
+    merge.execute(run)
+
+    assert calls[1:] == [other, other]
+    assert set(run.record("merge")["facts"]) == {"base", "other"}
+    names = {path.name for path in (run.folder / "merge").iterdir()}
+    assert names == {"base", "other", "record.json"}
+    for name in names - {"record.json"}:
+        path = run.output("merge", name) / "model.safetensors"
+        entry = run.record("merge")["outputs"][f"{name}/model.safetensors"]
+        assert entry["sha256"] == sha256(path)
+
+
 def test_another_model_of_the_same_base_is_merged_and_its_tokenizer_copied(
-    tmp_path: Path, merging: Callable[..., Run]
+    tmp_path: Path, after_training: Callable[..., Run]
 ) -> None:
     other = write_model(tmp_path / "other", seed=5)
     (other / "LICENSE.txt").write_text("terms")
-    run = merging(merge={"into": ["base", {"id": "other", "model": str(other)}]})
+    run = after_training(merge={"into": ["base", {"id": "other", "model": str(other)}]})
 
     merge.execute(run)
 
@@ -207,20 +145,20 @@ def test_another_model_of_the_same_base_is_merged_and_its_tokenizer_copied(
     ],
 )
 def test_a_model_of_another_shape_is_refused_by_name(
-    tmp_path: Path, merging: Callable[..., Run], shape: Any, named: str
+    tmp_path: Path, after_training: Callable[..., Run], shape: Any, named: str
 ) -> None:
     other = write_model(tmp_path / "other", **shape)
-    run = merging(merge={"into": ["base", {"id": "other", "model": str(other)}]})
+    run = after_training(merge={"into": ["base", {"id": "other", "model": str(other)}]})
     with pytest.raises(MismatchError, match=f"merge other: .*{named}"):
         merge.execute(run)
     assert not (run.folder / "merge").exists(), "a merge was written before all were checked"
 
 
 def test_a_vocabulary_may_only_grow_and_only_where_that_can_be_seen(
-    tmp_path: Path, merging: Callable[..., Run]
+    tmp_path: Path, after_training: Callable[..., Run]
 ) -> None:
     larger = write_model(tmp_path / "larger", vocab_size=400)
-    run = merging(merge={"into": [{"id": "larger", "model": str(larger)}]})
+    run = after_training(merge={"into": [{"id": "larger", "model": str(larger)}]})
     merge.execute(run)
     assert weights(run.output("merge", "larger"))["lm_head.weight"].shape == (400, 32)
     (larger / "tokenizer.json").unlink()
@@ -288,7 +226,7 @@ def escape(folder: Path) -> None:
 )
 def test_a_spoilt_target_is_one_clear_error(
     tmp_path: Path,
-    merging: Callable[..., Run],
+    after_training: Callable[..., Run],
     tiny_model: Path,
     spoil: Callable[[Path], object],
     kind: type[Exception],
@@ -296,49 +234,23 @@ def test_a_spoilt_target_is_one_clear_error(
 ) -> None:
     other = shutil.copytree(tiny_model, tmp_path / "other")
     spoil(other)
-    run = merging(merge={"into": [{"id": "other", "model": str(other)}]})
+    run = after_training(merge={"into": [{"id": "other", "model": str(other)}]})
     with pytest.raises(kind, match=says) as error:
         merge.execute(run)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"use_dora": True}, "use_dora"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"bias": "lora_only"}, "bias lora_only"),
-        ({"init_lora_weights": "pissa"}, "init_lora_weights pissa"),
-    ],
-)
-def test_a_feature_that_a_merge_cannot_express_is_refused_by_name(
-    tmp_path: Path, merging: Callable[..., Run], tiny_model: Path, settings: Any, named: str
-) -> None:
-    source = write_adapter(tmp_path / "lora", tiny_model, **settings)
-    with pytest.raises(RefusedError, match=named):
-        merge.execute(merging(source))
-
-
-def test_factors_that_are_not_finite_are_refused(tmp_path: Path, adapter: Path) -> None:
-    source = shutil.copytree(adapter, tmp_path / "lora")
-    tensors = load_file(source / "adapter_model.safetensors")
-    next(iter(tensors.values()))[0, 0] = float("nan")
-    save_file(tensors, source / "adapter_model.safetensors")
-    with pytest.raises(InputError, match="not finite"):
-        read_adapter(source)
-
-
 def test_a_merge_that_fails_its_proof_leaves_nothing(
-    merging: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    after_training: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = merge.write.merged_weight
+    exact = merge.write.merged_rows
 
-    def wrong(weight: torch.Tensor, factors: Any) -> Any:
-        merged, delta = exact(weight, factors)
+    def wrong(weight: torch.Tensor, change: Any, start: int) -> Any:
+        merged, delta = exact(weight, change, start)
         return merged + delta / 100, delta  # one per cent too much
 
-    run = merging()
-    monkeypatch.setattr(merge.write, "merged_weight", wrong)
+    run = after_training()
+    monkeypatch.setattr(merge.write, "merged_rows", wrong)
     with pytest.raises(MismatchError, match="over the bound"):
         merge.execute(run)
     assert list((run.folder / "merge").iterdir()) == []

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from monotreme.errors import InputError
-from monotreme.storage import sha256, writing
+from monotreme.errors import InputError, RefusedError, StorageError
+from monotreme.storage import resuming, sha256, writing
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path):
@@ -76,6 +76,28 @@ with writing(Path({str(tmp_path / "a.txt")!r})) as path:
     assert "File too large" in last
     assert "bytes free" in last
     assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_unfinished_work_is_given_again_for_the_same_key_alone(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for key, expected in (("a" * 64, []), ("a" * 64, ["shard"]), ("b" * 64, [])):
+        with pytest.raises(KeyboardInterrupt), resuming(path, key) as folder:
+            assert [file.name for file in folder.iterdir()] == expected
+            (folder / "shard").write_text("done")
+            raise KeyboardInterrupt
+    with resuming(path, "b" * 64) as folder:
+        assert (folder / "shard").read_text() == "done"
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(("error", "stays"), [(StorageError, True), (RefusedError, False)])
+def test_what_doing_more_would_not_mend_is_taken_away(
+    tmp_path: Path, error: type[RefusedError], stays: bool
+) -> None:
+    with pytest.raises(error), resuming(tmp_path / "model", "a" * 64) as folder:
+        (folder / "shard").write_text("done")
+        raise error("no", "Do")
+    assert any(tmp_path.iterdir()) == stays
 
 
 def test_the_digest_of_a_folder_sees_names_and_contents(tmp_path: Path):

@@ -89,13 +89,20 @@ class StageWork:
         with self.file(name) as path:
             path.write_text(text, encoding="utf-8")
 
-    def register(self, name: str, rows: int | None = None) -> None:
-        """Record a file or folder that stands in the stage's folder as an output."""
+    def register(
+        self, name: str, rows: int | None = None, known: Mapping[str, str] | None = None
+    ) -> None:
+        """Record a file or folder that stands in the stage's folder as an output.
+
+        Args:
+            known: path within the stage's folder → SHA-256, of files that were hashed already.
+        """
         path = self.folder / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
-                entry = {"sha256": sha256(file), "bytes": file.stat().st_size}
                 key = file.relative_to(self.folder).as_posix()
+                sha = (known or {}).get(key) or sha256(file)
+                entry = {"sha256": sha, "bytes": file.stat().st_size}
                 self.outputs[key] = entry if rows is None else {**entry, "rows": rows}
 
     def forget(self) -> None:

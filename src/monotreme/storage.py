@@ -3,13 +3,14 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from monotreme.errors import InputError, StorageError
+from monotreme.errors import InputError, MonotremeError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BARRED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
@@ -35,6 +36,38 @@ def writing(path: Path) -> Iterator[Path]:
             _replace(temporary, path)
         finally:
             remove(temporary)
+        _sync_one(path.parent)
+
+
+@contextmanager
+def resuming(path: Path, key: str) -> Iterator[Path]:
+    """Give an unfinished folder beside `path`; on success sync it and rename it into place.
+
+    What was done when the process was killed, interrupted or out of room stands in the folder at
+    the next call with the same key. After an error that doing more would not mend it is removed,
+    and so is the unfinished work of other keys.
+
+    Args:
+        key: hex digest of all that the folder's content depends on.
+
+    Raises:
+        StorageError: the disk is full or the place cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{key[:16]}.part")
+    other = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.part")
+    with storage_errors(path):
+        unfinished.mkdir(parents=True, exist_ok=True)
+        for beside in path.parent.iterdir():
+            if other.fullmatch(beside.name) and beside != unfinished:
+                remove(beside)
+        try:
+            yield unfinished
+        except MonotremeError as error:
+            if not isinstance(error, StorageError):
+                remove(unfinished)
+            raise
+        _sync(unfinished)
+        _replace(unfinished, path)
         _sync_one(path.parent)
 
 

@@ -1,30 +1,51 @@
-"""The files of a model folder: JSON, and safetensors read one tensor at a time."""
+"""The files of a model folder: JSON, and safetensors read, copied and written by rows.
 
+Weights go through `pread` and `pwrite`, not through a memory map: mapped pages would count as the
+process's memory, and several threads can read one file.
+"""
+
+import errno
 import json
-import math
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from monotreme.errors import InputError
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+NOT_IN_KERNEL = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
+CHUNK = 2**18  # bytes that pass through memory at once where nothing is computed with them
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor as a safetensors header tells of it; `dtype` is the header's word, such as BF16."""
+    """A tensor as a safetensors header tells of it.
+
+    Attributes:
+        file: its name within the folder.
+        dtype: the header's word, such as BF16.
+        start: its first byte in the file.
+    """
 
     file: str
     dtype: str
     shape: tuple[int, ...]
+    start: int
     num_bytes: int
+
+    @property
+    def num_rows(self) -> int:
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def row_bytes(self) -> int:
+        return self.num_bytes // max(1, self.num_rows)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -44,23 +65,32 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """A safetensors file as `safe_open` gives it.
+def file_tensors(path: Path) -> dict[str, Stored]:
+    """The tensors of a safetensors file by name, in the order of their bytes.
 
     Raises:
         InputError: it is missing, cut off or something else.
     """
     try:
-        file = safe_open(path, framework="pt")
+        with safe_open(path, framework="pt"):  # checks that the header and the length agree
+            pass
     except FileNotFoundError:
         raise InputError(f"{path} is missing", "Name a whole model or adapter folder") from None
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"{path} is not a whole safetensors file ({error})", "Get the folder again"
         ) from None
-    with file:
-        yield file
+    with path.open("rb") as file:
+        num = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(num))
+    header.pop("__metadata__", None)
+    tensors = {name: _stored(entry, path.name, 8 + num) for name, entry in header.items()}
+    return dict(sorted(tensors.items(), key=lambda item: (item[1].start, item[0])))
+
+
+def _stored(entry: dict[str, Any], file: str, data: int) -> Stored:
+    start, stop = entry["data_offsets"]
+    return Stored(file, entry["dtype"], tuple(entry["shape"]), data + start, stop - start)
 
 
 def stored_tensors(folder: Path) -> dict[str, Stored]:
@@ -71,8 +101,7 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
     """
     tensors: dict[str, Stored] = {}
     for name in _weight_files(folder):
-        with opened(folder / name) as file:
-            tensors |= {key: _stored(file, key, name) for key in file.keys()}  # noqa: SIM118
+        tensors |= file_tensors(folder / name)
     return tensors
 
 
@@ -96,9 +125,60 @@ def _weight_files(folder: Path) -> list[str]:
     return names
 
 
-def _stored(file: Any, name: str, file_name: str) -> Stored:
-    header = file.get_slice(name)
-    shape, dtype = tuple(header.get_shape()), str(header.get_dtype())
-    number = re.search(r"\d+", dtype)  # bits: 16 in BF16, 8 in F8_E4M3; BOOL names none and has 8
-    bits = int(number[0]) if number else 8
-    return Stored(file_name, dtype, shape, math.prod(shape) * bits // 8)
+def read_tensor(path: Path, stored: Stored) -> Tensor:
+    """One tensor of a safetensors file.
+
+    Raises:
+        InputError: its dtype is none that a merge reads, or the file has become shorter.
+    """
+    if stored.dtype not in DTYPES:
+        raise InputError(
+            f"{path} holds {stored.dtype}, not one of {', '.join(DTYPES)}", "Save it as F32"
+        )
+    with path.open("rb") as file:
+        return read_rows(file.fileno(), stored, 0, stored.num_rows)
+
+
+def read_rows(file: int, stored: Stored, start: int, stop: int) -> Tensor:
+    """Rows start to stop of a tensor, from an open file's number; a scalar is one row.
+
+    Raises:
+        InputError: the file has become shorter.
+    """
+    raw = np.empty((stop - start) * stored.row_bytes, np.uint8)
+    place, view = stored.start + start * stored.row_bytes, raw.data
+    while view:
+        num = os.preadv(file, [view], place)
+        if not num:
+            raise InputError(f"{stored.file} ends too early", "Get the folder again")
+        place, view = place + num, view[num:]
+    flat = torch.from_numpy(raw).view(DTYPES[stored.dtype])
+    return flat.view(stop - start, *stored.shape[1:]) if stored.shape else flat.view(())
+
+
+def write_rows(file: int, stored: Stored, start: int, rows: Tensor) -> None:
+    """Write rows of a tensor in their place, from row `start` on."""
+    view = rows.contiguous().view(-1).view(torch.uint8).numpy().data
+    place = stored.start + start * stored.row_bytes
+    while view:
+        num = os.pwrite(file, view, place)
+        place, view = place + num, view[num:]
+
+
+def copy_bytes(source: int, target: int, start: int, num: int) -> None:
+    """Copy bytes from one open file to the same place of another: in the kernel where it can."""
+    try:
+        while num:
+            done = os.copy_file_range(source, target, num, start, start)
+            if not done:
+                break
+            start, num = start + done, num - done
+    except (AttributeError, OSError) as error:  # no Linux, another file system, an old kernel
+        if getattr(error, "errno", errno.ENOSYS) not in NOT_IN_KERNEL:
+            raise
+    while num:
+        chunk = os.pread(source, min(num, CHUNK), start)
+        if not chunk:
+            raise InputError("a file of the target ends too early", "Get the folder again")
+        done = os.pwrite(target, chunk, start)
+        start, num = start + done, num - done

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from monotreme.errors import InputError, MismatchError, RefusedError
-from monotreme.merge.adapter import Factors
+from monotreme.merge.adapter import Slot
 from monotreme.merge.files import DTYPES, Stored, read_json, stored_tensors
 
 ARCHITECTURE = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "head_dim", "rope_theta"),
 )
+HEADS = ("lm_head", "embed_out")
+EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings")
 REMEDY = "Name a model that was fine-tuned from the same base"
 
 
@@ -34,7 +36,7 @@ def read_target(folder: Path) -> Target:
     return Target(folder, read_json(folder / "config.json"), stored_tensors(folder))
 
 
-def check_fit(target: Target, base: Target, adapter: Mapping[str, Factors], name: str) -> None:
+def check_fit(target: Target, base: Target, adapter: Mapping[str, Slot], name: str) -> None:
     """Refuse a target that the adapter was not made for.
 
     Raises:
@@ -47,8 +49,34 @@ def check_fit(target: Target, base: Target, adapter: Mapping[str, Factors], name
         )
     _check_architecture(target.config, base.config, name)
     _check_vocabulary(target, base, name)
-    for weight, factors in adapter.items():
-        _check_weight(target.tensors.get(weight), weight, factors, name)
+    for weight, slot in adapter.items():
+        _check_tie(target, weight, name)
+        _check_weight(target.tensors.get(weight), weight, slot, name)
+        if slot.a and slot.saved and target.folder != base.folder:
+            raise RefusedError(
+                f"merge {name}: the adapter carries {weight} of its own base, which would replace "
+                "the target's",
+                "Merge it into its base alone, or save the adapter without the embedding layers",
+            )
+
+
+def _check_tie(target: Target, weight: str, name: str) -> None:
+    """A tied weight is stored once and used twice; the adapter changes one of the two uses.
+
+    PEFT's merge changes both, so that what it leaves is not the adapter's model.
+    """
+    if weight.split(".")[-2] in (*HEADS, *EMBEDDINGS) and _is_tied(target):
+        raise RefusedError(
+            f"merge {name}: the adapter changes {weight}, and the target's input and output "
+            "embeddings are tied",
+            "Save the target with tie_word_embeddings set to false and merge into that",
+        )
+
+
+def _is_tied(target: Target) -> bool:
+    """What config.json says, or whether there is no output embedding in the files."""
+    said = target.config.get("tie_word_embeddings")
+    return not any(f"{head}.weight" in target.tensors for head in HEADS) if said is None else said
 
 
 def _check_architecture(config: dict[str, Any], base: dict[str, Any], name: str) -> None:
@@ -100,13 +128,12 @@ def _tokens(folder: Path) -> dict[str, int]:
         raise InputError(f"{path} has no vocabulary", "Get the model folder again") from None
 
 
-def _check_weight(stored: Stored | None, weight: str, factors: Factors, name: str) -> None:
-    shape = (factors.b.shape[0], factors.a.shape[1])
+def _check_weight(stored: Stored | None, weight: str, slot: Slot, name: str) -> None:
     if stored is None:
         raise MismatchError(f"merge {name}: the target lacks {weight}", REMEDY)
-    if stored.shape != shape:
+    if not slot.fits(stored.shape):
         raise MismatchError(
-            f"merge {name}: {weight} is {stored.shape} in the target, {shape} in the adapter",
+            f"merge {name}: {weight} is {stored.shape} in the target, {slot.shape} in the adapter",
             REMEDY,
         )
     if stored.dtype not in DTYPES:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from monotreme.errors import MismatchError
 from monotreme.machine import memory_bytes
-from monotreme.models import load_model, load_tokenizer, put_adapter
 
 PROBES = (
     "What is 17 plus 25? Show the steps.",
@@ -60,7 +59,11 @@ def verify(
         InputError: a folder cannot be loaded.
         MismatchError: the difference is over the bound.
     """
-    probes = _probes(target, trust)
+    # Imported for a proof alone: writing takes none of the libraries that build models.
+    from monotreme.models import load_model, load_tokenizer, put_adapter
+
+    tokenizer = load_tokenizer(target, trust)
+    probes = [torch.tensor(tokenizer(text)["input_ids"]) for text in PROBES]
     model = load_model(target, "fp32", trust)
     plain = _logits(model, probes)
     adapted = _logits(put_adapter(model, adapter), probes)
@@ -81,11 +84,6 @@ def verify(
 def fits_memory(num_weights: int) -> bool:
     """Whether a model of so many weights can be held in float32."""
     return 4 * num_weights <= MEMORY_SHARE * memory_bytes()
-
-
-def _probes(folder: Path, trust: bool) -> list[Tensor]:
-    tokenizer = load_tokenizer(folder, trust)
-    return [torch.tensor(tokenizer(text)["input_ids"]) for text in PROBES]
 
 
 @torch.inference_mode()

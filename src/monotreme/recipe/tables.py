@@ -221,9 +221,6 @@ class Merge(Table):
         default_factory=lambda: [IntoRef(id="base")],
         description="Models to merge the adapter into.",
     )
-    shard_bytes: int = Field(
-        5_000_000_000, ge=1_000_000, description="Size limit of an output file."
-    )
 
 
 class Evaluate(Table):
