@@ -66,6 +66,10 @@ SETS = {
     "one token each": [span([*drawn(1, 30), letter]) for letter in range(3, 20)],
     "one context begins another": [span(drawn(2, num), 3) for num in range(4, 40, 3)],
     "scored within what is shared": [span(drawn(3, 40), num) for num in range(1, 39, 4)],
+    "scored from further back": [
+        span(drawn(2, num), scored)
+        for num, scored in ((20, 1), (22, 1), (24, 23), (26, 2), (30, 29))
+    ],
     "the same twice": 2 * [span(drawn(4, 9), 2)],
     "nothing in common": [span([seed, *drawn(seed, 20)], 5) for seed in range(3, 9)],
     "a single one": [span([3, 4])],
@@ -119,17 +123,19 @@ def test_the_first_tokens_that_any_text_has_are_not_worth_a_mask() -> None:
     assert [segment.depth for segment in only.segments] == [0] * 5
 
 
-tokens = st.lists(st.integers(3, 5), min_size=2, max_size=12)
+stem = drawn(0, 8)
+ending = st.lists(st.integers(3, 5), min_size=2, max_size=6)
+row = st.builds(lambda num, end: stem[:num] + end, st.integers(0, len(stem)), ending)
 
 
 @settings(deadline=None)
-@given(st.lists(tokens, min_size=1, max_size=12), st.integers(1, 40), st.data())
+@given(st.lists(row, min_size=1, max_size=12), st.integers(1, 40), st.data())
 def test_a_pass_has_all_that_it_needs(rows: list[list[int]], budget: int, data: Any) -> None:
     """Played through without a model: a path holds the row's tokens, each place predicts the next."""
     spans = [
         span(row, data.draw(st.integers(1, len(row) - 1), label="scored tokens")) for row in rows
     ]
-    path, scored = [0] * 12, []
+    path, scored = [0] * 14, []
     for one in passes(spans, budget, budget):
         assert len(one.segments) == 1 or one.num_tokens <= budget
         line, positions = np.concatenate(one.tokens), np.concatenate(one.positions)
