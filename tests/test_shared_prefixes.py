@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from conftest import write_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from monotreme.evaluate.plain import score_plain
 from monotreme.evaluate.prefixes import passes
 from monotreme.evaluate.scorer import Scorer, canary, load_scorer
-from monotreme.evaluate.shared import score_shared
+from monotreme.evaluate.shared import _ungrouped, score_shared
 from monotreme.evaluate.spans import Likelihood, Span
 
 TOLERANCE = 1e-4  # nats, float32
@@ -92,6 +94,27 @@ def test_shared_prefixes_give_what_plain_scoring_gives(
     places = random.Random(0).sample(range(len(spans)), len(spans))
     shuffled = score_shared(model, [spans[place] for place in places], batch_tokens, ignore)
     assert alike(shuffled, [plain[place] for place in places])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", SETS)
+def test_a_gpu_gives_what_the_processor_gives(model: Any, name: str) -> None:
+    """Its key heads are spread out first; all else is the same."""
+    spans = SETS[name]
+    plain = score_plain(model, spans, 1024, ignore)
+    on_gpu = score_shared(deepcopy(model).to("cuda"), spans, 70, ignore)
+    for found, expected in zip(on_gpu, plain, strict=True):
+        assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-3)
+
+
+def test_key_heads_are_spread_over_their_groups() -> None:
+    """What a GPU is given (shared.py, `_ungrouped`) is what a group shares."""
+    query, key, value = (torch.randn(1, heads, 7, 8) for heads in (4, 2, 2))
+    expected = F.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+    spread = (_ungrouped(states, 4) for states in (key, value))
+    found = F.scaled_dot_product_attention(query, *spread)
+    assert torch.allclose(found, expected, atol=1e-6)
 
 
 def test_every_scored_span_is_told_of_once(model: Any) -> None:
