@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from conftest import write_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from monotreme.scoring.plain import score_plain
 from monotreme.scoring.prefixes import passes
 from monotreme.scoring.scorer import Scorer, canary, load_scorer
-from monotreme.scoring.shared import score_shared
+from monotreme.scoring.shared import _ungrouped, score_shared
 from monotreme.scoring.spans import Likelihood, Span
 
 TOLERANCE = 1e-4  # nats, float32
@@ -66,6 +68,10 @@ SETS = {
     "one token each": [span([*drawn(1, 30), letter]) for letter in range(3, 20)],
     "one context begins another": [span(drawn(2, num), 3) for num in range(4, 40, 3)],
     "scored within what is shared": [span(drawn(3, 40), num) for num in range(1, 39, 4)],
+    "scored from further back": [
+        span(drawn(2, num), scored)
+        for num, scored in ((20, 1), (22, 1), (24, 23), (26, 2), (30, 29))
+    ],
     "the same twice": 2 * [span(drawn(4, 9), 2)],
     "nothing in common": [span([seed, *drawn(seed, 20)], 5) for seed in range(3, 9)],
     "a single one": [span([3, 4])],
@@ -88,6 +94,27 @@ def test_shared_prefixes_give_what_plain_scoring_gives(
     places = random.Random(0).sample(range(len(spans)), len(spans))
     shuffled = score_shared(model, [spans[place] for place in places], batch_tokens, ignore)
     assert alike(shuffled, [plain[place] for place in places])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", SETS)
+def test_a_gpu_gives_what_the_processor_gives(model: Any, name: str) -> None:
+    """Its key heads are spread out first; all else is the same."""
+    spans = SETS[name]
+    plain = score_plain(model, spans, 1024, ignore)
+    on_gpu = score_shared(deepcopy(model).to("cuda"), spans, 70, ignore)
+    for found, expected in zip(on_gpu, plain, strict=True):
+        assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-3)
+
+
+def test_key_heads_are_spread_over_their_groups() -> None:
+    """What a GPU is given (shared.py, `_ungrouped`) is what a group shares."""
+    query, key, value = (torch.randn(1, heads, 7, 8) for heads in (4, 2, 2))
+    expected = F.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+    spread = (_ungrouped(states, 4) for states in (key, value))
+    found = F.scaled_dot_product_attention(query, *spread)
+    assert torch.allclose(found, expected, atol=1e-6)
 
 
 def test_every_scored_span_is_told_of_once(model: Any) -> None:
@@ -119,17 +146,19 @@ def test_the_first_tokens_that_any_text_has_are_not_worth_a_mask() -> None:
     assert [segment.depth for segment in only.segments] == [0] * 5
 
 
-tokens = st.lists(st.integers(3, 5), min_size=2, max_size=12)
+stem = drawn(0, 8)
+ending = st.lists(st.integers(3, 5), min_size=2, max_size=6)
+row = st.builds(lambda num, end: stem[:num] + end, st.integers(0, len(stem)), ending)
 
 
 @settings(deadline=None)
-@given(st.lists(tokens, min_size=1, max_size=12), st.integers(1, 40), st.data())
+@given(st.lists(row, min_size=1, max_size=12), st.integers(1, 40), st.data())
 def test_a_pass_has_all_that_it_needs(rows: list[list[int]], budget: int, data: Any) -> None:
     """Played through without a model: a path holds the row's tokens, each place predicts the next."""
     spans = [
         span(row, data.draw(st.integers(1, len(row) - 1), label="scored tokens")) for row in rows
     ]
-    path, scored = [0] * 12, []
+    path, scored = [0] * 14, []
     for one in passes(spans, budget, budget):
         assert len(one.segments) == 1 or one.num_tokens <= budget
         line, positions = np.concatenate(one.tokens), np.concatenate(one.positions)

@@ -124,6 +124,16 @@ def test_a_long_context_is_encoded_once_for_all_its_choices(kind: str) -> None:
     assert counting.num_characters < 40 * len(context) + 400 * 100
 
 
+def test_a_context_whose_end_alone_has_other_tokens_is_encoded_whole() -> None:
+    """101 letters are 25 fours and one; their last 64 are 16 fours, and three more letters differ."""
+    letters = {letter: number for number, letter in enumerate(["a", "b", " ", "aa", "aaaa"])}
+    tokenizer = Tokenizer(models.BPE(letters, [("a", "a"), ("aa", "aa")]))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    asked = [("b a " * number, " aab") for number in range(30, 230)]
+    asked[1] = ("a" * 101, "aaa b")  # where no proof is made
+    assert alike(encode_pairs(tokenizer, asked, 4096), of_wholes(tokenizer, asked))
+
+
 def test_a_tokenizer_that_looks_at_the_whole_text_is_given_the_whole_text() -> None:
     """Its normalizer puts two letters first where a long text ends in an exclamation mark."""
     tokenizer = fitted("bytes")

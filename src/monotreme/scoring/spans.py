@@ -16,7 +16,6 @@ from monotreme.errors import InputError
 
 ENCODED_AT_ONCE = 1024  # texts handed to the tokenizer together
 TAIL = 64  # characters of a context that are encoded again before each of its continuations
-ANCHOR = 4  # tokens at the end of a tail that must be those of the whole context
 PROOFS = 32  # pairs of a set that are also encoded whole, should the tokenizer be a strange one
 
 Tokens = NDArray[np.int32]
@@ -136,8 +135,7 @@ def _behind_tails(
     together = encode(tokenizer, [context[-TAIL:] + text for context, text in pairs])
     for index, ((context, _), both) in enumerate(zip(pairs, together, strict=True)):
         tail, kept = alone[context], anchors[context] + 1
-        anchored = len(tail) - kept >= ANCHOR and np.array_equal(both[:kept], tail[:kept])
-        if anchored or len(context) <= TAIL:
+        if np.array_equal(both[:kept], tail[:kept]) or len(context) <= TAIL:
             yield index, both[len(tail) :]
 
 
