@@ -15,7 +15,7 @@ from monotreme.recipe import Recipe
 DOCS = Path(__file__).parent
 
 ORDER = ["Curate", "SourceRef", "Decontaminate", "BenchmarkRef", "Judge", "Train", "ModelRef"]
-ORDER += ["Merge", "IntoRef", "Evaluate", "Release"]
+ORDER += ["Merge", "IntoRef", "AdapterRef", "Evaluate", "Release"]
 
 RECIPE_HEAD = """# The recipe
 
@@ -64,7 +64,8 @@ def _title(name: str) -> str:
         "BenchmarkRef": "An entry of decontaminate.benchmarks and evaluate.benchmarks",
         "Judge": "decontaminate.judge",
         "ModelRef": "train.base",
-        "IntoRef": "An entry of merge.into",
+        "IntoRef": "An entry of merge.into or merge.candidates",
+        "AdapterRef": "An entry of a merge's adapters",
     }
     return lists.get(name, name.lower())
 

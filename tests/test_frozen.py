@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import write_model
-from test_train import log_of, stage
+from conftest import finish, write_model
+from test_train import SHORT, log_of
 from tiny_training import MLP, fresh_model, in_float64, uneven
 from torch import nn
 from torch.nn import functional as F
@@ -128,7 +128,9 @@ def test_a_wrong_product_is_seen_before_the_first_step(
 def test_few_bits_train_close_to_bf16(make_run: Callable[..., Run], precision: str) -> None:
     losses = {}
     for kept_in in ("bf16", precision):
-        run = stage(make_run, uneven(12), base_precision=kept_in, dropout=0.0)
+        settings = {**SHORT, "base_precision": kept_in, "dropout": 0.0}
+        run = make_run(train=settings, merge={"into": []})
+        finish(run, "decontaminate", uneven(12))
         train.execute(run)
         losses[kept_in] = [line["loss"] for line in log_of(run)]
     assert losses[precision] == pytest.approx(losses["bf16"], rel=0.02)

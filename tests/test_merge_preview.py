@@ -12,10 +12,10 @@ from torch import Tensor
 
 from monotreme.merge import read_adapter, read_target
 from monotreme.merge.change import Factors
+from monotreme.merge.differences import differences
 from monotreme.merge.preview import (
     cosine,
     delta_norm,
-    differences,
     needs,
     sampled_rows,
     sign_conflicts,

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from monotreme import hub
 from monotreme.errors import BusyError, InputError
-from monotreme.recipe import ModelRef, Recipe, dump_recipe, load_recipe, locate
+from monotreme.recipe import IntoRef, ModelRef, Recipe, dump_recipe, load_recipe, locate
 from monotreme.records import Counts, digest
 from monotreme.storage import sha256, storage_errors, writing
 
@@ -159,6 +159,19 @@ class Run:
         """
         record: dict[str, Any] = _read_json(self.output(stage, "record.json"))
         return record
+
+    def merges(self) -> dict[str, IntoRef]:
+        """The merges of this run by id: all of `merge.into`, and the candidate that was chosen.
+
+        Raises:
+            InputError: there are candidates, and merge has not finished.
+        """
+        settings = self.recipe.merge
+        found = {into.id: into for into in settings.into}
+        if settings.candidates:
+            chosen = _read_json(self.output("merge", "choice.json"))["chosen"]
+            found |= {each.id: each for each in settings.candidates if each.id == chosen}
+        return found
 
     def encoder(self) -> tuple[str, Path, Callable[[str], str], bool]:
         """The recipe's encoder, as `find_encoder` and `encoder_identity` take it."""

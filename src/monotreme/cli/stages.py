@@ -202,7 +202,38 @@ def train(
     execute(("train",), where, set_, runs, force, as_json, quiet, gpus)
 
 
-_verb("merge", "Merge the adapter into its base and into other models of the same shape.")
+@app.command(
+    epilog=examples(
+        "monotreme merge recipe.yaml",
+        "monotreme merge recipe.yaml --preview",
+        "monotreme merge runs/pocket --force",
+    )
+)
+def merge(
+    where: Where,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Tell what every merge would do; write nothing.")
+    ] = False,
+) -> None:
+    """Merge the adapter into its base and into other models; of candidates make the best."""
+    if not preview:
+        execute(("merge",), where, set_, runs, force, as_json, quiet)
+        return
+    from monotreme import merge as merging
+    from monotreme import pipeline
+
+    told = merging.preview(pipeline.find_run(where, runs, set_ or ()))
+    if as_json:
+        print_json(told)
+        return
+    from monotreme.report.terminal import print_merge_preview
+
+    print_merge_preview(told)
 
 
 @app.command(

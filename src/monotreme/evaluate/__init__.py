@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from monotreme.errors import InputError
 from monotreme.evaluate.exposure import exposure_digest, read_exposures
 from monotreme.evaluate.summary import EXPOSURE, STAGE, leave, summarise, summarise_again
-from monotreme.records import digest, read_table
+from monotreme.records import digest
 from monotreme.rows import BadRow, RawRow, read_file
 from monotreme.run import Run, StageWork
 from monotreme.scoring import tasks
@@ -26,7 +25,7 @@ from monotreme.scoring.protocol import PROTOCOL
 from monotreme.scoring.results import Exposure
 from monotreme.scoring.scorer import Scorer, load_scorer
 from monotreme.scoring.tasks import Task
-from monotreme.storage import sha256, writing
+from monotreme.storage import sha256
 
 TEXT_SCHEMA = pa.schema([pa.field("log_loss", pa.float64()), pa.field("num_tokens", pa.int64())])
 
@@ -55,8 +54,8 @@ def inputs(run: Run) -> dict[str, str]:
         BASE: run.model_digest(recipe.train.base),
         "adapter": sha256(run.output("train", "adapter")),
     }
-    for into in recipe.merge.into:
-        found[f"merged-{into.id}"] = sha256(run.output("merge", into.id))
+    for name in run.merges():
+        found[f"merged-{name}"] = sha256(run.output("merge", name))
     found |= benchmark_digests(run)
     for name, exposure in _exposures(run, found).items():
         found[f"{EXPOSURE}{name}"] = exposure_digest(exposure)
@@ -90,7 +89,7 @@ def _candidates(run: Run, digests: dict[str, str]) -> list[Candidate]:
         Candidate(BASE, folder, None, digests[BASE], trust),
         Candidate("adapter", folder, adapter, both, trust),
     ]
-    for into in run.recipe.merge.into:
+    for into in run.merges().values():
         trust = (base if into.model == BASE else into).trust_remote_code
         name = f"merged-{into.id}"
         found.append(Candidate(name, run.output("merge", into.id), None, digests[name], trust))
@@ -130,35 +129,18 @@ def _evaluate(
     """A model's items of each task, and its losses on the texts; it is loaded if any is to do."""
     settings = run.recipe.evaluate
     load = partial(loaded.scorer, candidate.folder, candidate.adapter, candidate.trust_remote_code)
-    keep = partial(_part, work, candidate, (settings.precision, str(settings.batch_tokens)))
+    same = (candidate.digest, settings.precision, str(settings.batch_tokens))
+    keep = partial(tasks.kept, work)
     items = [
         keep(
-            task.benchmark.id,
-            tasks.asked(task),
+            f"{candidate.name}-{task.benchmark.id}",
+            [*same, *tasks.asked(task)],
             partial(tasks.items_of, candidate.name, task, load),
         )
         for task in asked
     ]
-    return items, keep("texts", texts, partial(_losses, candidate.name, texts, load))
-
-
-def _part(
-    work: StageWork,
-    candidate: Candidate,
-    settings: Sequence[str],
-    what: str,
-    asked: Sequence[str],
-    make: Callable[[], pa.Table],
-) -> pa.Table:
-    """A finished piece of an earlier, killed execution, or the same made now and kept."""
-    key = digest(candidate.digest, *settings, *asked)[:16]
-    path = work.folder / "parts" / f"{candidate.name}-{what}-{key}.parquet"
-    if not path.exists():
-        table = make()
-        work.forget()
-        with writing(path) as temporary:
-            pq.write_table(table, temporary)
-    return read_table(path)
+    losses = partial(_losses, candidate.name, texts, load)
+    return items, keep(f"{candidate.name}-texts", [*same, *texts], losses)
 
 
 def _losses(model: str, texts: Sequence[str], load: Callable[[], Scorer]) -> pa.Table:

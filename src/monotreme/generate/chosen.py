@@ -64,7 +64,7 @@ def _is_run(folder: Path) -> bool:
 
 def _of_run(run: Run, model: str) -> Chosen:
     base = run.recipe.train.base
-    intos = {f"{MERGED}{into.id}": into for into in run.recipe.merge.into}
+    intos = {f"{MERGED}{into.id}": into for into in run.merges().values()}
     if model in intos:
         into = intos[model]
         trust = (base if into.model == BASE else into).trust_remote_code

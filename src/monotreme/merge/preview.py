@@ -7,29 +7,19 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from monotreme.merge.adapter import Slot
+from monotreme.merge.adapter import Slot, read_adapter
+from monotreme.merge.asked import Asked
 from monotreme.merge.change import Factors, merged_rows
-from monotreme.merge.files import read_json, read_rows
-from monotreme.merge.target import ARCHITECTURE, Target
+from monotreme.merge.differences import differences, not_accepted
+from monotreme.merge.files import read_rows
+from monotreme.merge.target import Target, check_fit
 
 NUM_ROWS = 64  # of a weight that a sample reads
 BYTES_PER_SECOND = 2e8  # written, as bench/merge.py measured on two cores and a slow disk
-SETTINGS = (
-    *ARCHITECTURE,
-    *("architectures", "vocab_size", "rope_parameters", "rope_scaling", "max_position_embeddings"),
-    *(
-        "sliding_window",
-        "hidden_act",
-        "rms_norm_eps",
-        "tie_word_embeddings",
-        "torch_dtype",
-        "dtype",
-    ),
-    *("bos_token_id", "eos_token_id", "pad_token_id"),
-)
 
 
 def inner_product(first: Factors, second: Factors) -> float:
@@ -100,35 +90,63 @@ def needs(target: Target, folder: Path) -> Needs:
     return Needs(num, shutil.disk_usage(folder).free, num / BYTES_PER_SECOND)
 
 
-def differences(target: Target, base: Target) -> dict[str, tuple[Any, Any]]:
-    """In what a target differs from the adapter's base, of what decides how it is used.
+def preview_of(asked: Asked, base: Target, folder: Path) -> dict[str, Any]:
+    """What a merge would do, as plain JSON.
 
-    Returns:
-        Name → (the base's, the target's): settings of config.json that say the architecture or the
-        vocabulary, special tokens, and the chat template; "absent" where one has none.
+    Args:
+        folder: where it would be written.
+
+    Raises:
+        InputError, MismatchError, RefusedError: the adapters cannot go into this target at all.
     """
-    sides = [_facts(base), _facts(target)]
-    names = sorted(sides[0].keys() | sides[1].keys())
-    pairs = {name: (sides[0].get(name, "absent"), sides[1].get(name, "absent")) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    slots, target = asked.slots(), asked.target
+    check_fit(target, base, slots, asked.name)
+    found = differences(target, base)
+    adapters = [read_adapter(*weighted) for weighted in asked.adapters]
+    need = needs(target, folder)
+    return {
+        "id": asked.name,
+        "model": asked.into.model,
+        "num_adapted": len(slots),
+        "num_tensors": len(target.tensors),
+        "adapters": [
+            {"adapter": str(path), "weight": weight, "norm": _norm(slots)}
+            for (path, weight), slots in zip(asked.adapters, adapters, strict=True)
+        ],
+        "pairs": [
+            {"first": i, "second": j, **_compared(adapters[i], adapters[j])}
+            for i, j in combinations(range(len(adapters)), 2)
+        ],
+        "unchanged_share": unchanged_share(target, slots),
+        "differences": {name: list(pair) for name, pair in found.items()},
+        "refused": sorted(not_accepted(found, asked.into.accept)),
+        "bytes": need.num_bytes,
+        "free_bytes": need.free_bytes,
+        "seconds": need.seconds,
+    }
 
 
-def _facts(model: Target) -> dict[str, Any]:
-    """Chat templates and special tokens lie in several files, by the tokenizer's age."""
-    config = {key: model.config[key] for key in SETTINGS if key in model.config}
-    tokenizer = _read(model.folder / "tokenizer_config.json")
-    tokens = {**_read(model.folder / "special_tokens_map.json"), **tokenizer}
-    special = {key: _text(tokens[key]) for key in sorted(tokens) if key.endswith("_token")}
-    template = model.folder / "chat_template.jinja"
-    chat = template.read_text(encoding="utf-8") if template.is_file() else None
-    chat = chat or tokenizer.get("chat_template")
-    return {**config, **special, **({"chat_template": chat} if chat else {})}
+def _plain(slots: Mapping[str, Slot]) -> dict[str, Factors]:
+    """The factors of plain LoRA; what DoRA or a saved tensor does is no product of two."""
+    loaded = {name: slot.load(slot.shape) for name, slot in slots.items()}
+    changes = {name: change for name, change in loaded.items() if change.saved is None}
+    return {
+        name: change.factors[0]
+        for name, change in changes.items()
+        if change.factors and change.factors[0].magnitude is None
+    }
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+def _norm(slots: Mapping[str, Slot]) -> float:
+    """Of all deltas taken together, the weight of the merge included."""
+    return math.sqrt(sum(delta_norm(factors) ** 2 for factors in _plain(slots).values()))
 
 
-def _text(token: Any) -> Any:
-    """A special token is a text, or a table that holds one."""
-    return token.get("content") if isinstance(token, dict) else token
+def _compared(first: Mapping[str, Slot], second: Mapping[str, Slot]) -> dict[str, float]:
+    ours, theirs = _plain(first), _plain(second)
+    both = sorted(ours.keys() & theirs.keys())
+    conflicts = [sign_conflicts(ours[name], theirs[name], first[name].shape) for name in both]
+    return {
+        "cosine": cosine([(ours[name], theirs[name]) for name in both]),
+        "sign_conflicts": sum(conflicts) / len(conflicts) if conflicts else 0.0,
+    }

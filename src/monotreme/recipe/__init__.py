@@ -19,6 +19,7 @@ from monotreme.recipe.tables import (
     PAPER_BENCHMARKS,
     POCKET,
     STAGES,
+    AdapterRef,
     BenchmarkRef,
     Curate,
     Decontaminate,
@@ -38,6 +39,7 @@ __all__ = [
     "PAPER_BENCHMARKS",
     "POCKET",
     "STAGES",
+    "AdapterRef",
     "BenchmarkRef",
     "Curate",
     "Decontaminate",
@@ -148,6 +150,8 @@ def _explain(error: ErrorDetails) -> tuple[str, str]:
     if error["type"] == "missing":
         return f"{where} is missing", "Add it; docs/recipe.md lists every key"
     message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:  # of several tables together; the message names them
+        return message, "Correct the recipe; docs/recipe.md lists every key"
     return (
         f"{where} = {error['input']!r}: {message}",
         "Correct the value; docs/recipe.md lists every key",

@@ -75,11 +75,29 @@ class ModelRef(Table):
     trust_remote_code: bool = Field(False, description="Run code that comes with the model.")
 
 
+class AdapterRef(Table):
+    """An adapter that goes into a merge beside the one that is trained."""
+
+    path: str = Field(description="Folder in PEFT's format.")
+    weight: float = Field(1, description="What multiplies its delta.")
+    questions: str | None = Field(
+        None, description="What it was trained on (Parquet or JSON Lines), to tell the overlap."
+    )
+
+
 class IntoRef(ModelRef):
     """A model that the adapter is merged into."""
 
     id: str = Field(pattern=NAME, description="Name of the merge in the run folder.")
     model: str = Field("base", description="Hub name, local folder, or `base` for train.base.")
+    weight: float = Field(1, description="What multiplies the delta of the trained adapter.")
+    adapters: list[AdapterRef] = Field(
+        default_factory=list, description="Further adapters of the same base; deltas are added up."
+    )
+    accept: list[str] = Field(
+        default_factory=list,
+        description="Differences to the base, by name, that are no reason to refuse.",
+    )
 
     @model_validator(mode="after")
     def _base_has_its_own_revision(self) -> "IntoRef":
@@ -219,8 +237,27 @@ class Merge(Table):
 
     into: list[Into] = Field(
         default_factory=lambda: [IntoRef(id="base")],
-        description="Models to merge the adapter into.",
+        description="Models to merge the adapter into. With candidates, none by default.",
     )
+    candidates: list[Into] = Field(
+        default_factory=list, description="Merges of which the best on `select` is made."
+    )
+    select: list[Annotated[BenchmarkRef, _named("id")]] = Field(
+        default_factory=list, description="Benchmarks that choose; never those of `evaluate`."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _candidates_are_instead(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("candidates") and "into" not in data:
+            return {**data, "into": []}
+        return data
+
+    @model_validator(mode="after")
+    def _candidates_are_measured(self) -> "Merge":
+        if bool(self.candidates) != bool(self.select):
+            raise ValueError("`candidates` and `select`, the benchmarks that choose, go together")
+        return self
 
 
 class Evaluate(Table):
@@ -280,11 +317,35 @@ class Recipe(Table):
             "curate.sources": self.curate.sources,
             "decontaminate.benchmarks": self.decontaminate.benchmarks,
             "evaluate.benchmarks": self.evaluate.benchmarks,
-            "merge.into": self.merge.into,
+            "merge.into and merge.candidates": [*self.merge.into, *self.merge.candidates],
+            "merge.select": self.merge.select,
         }
         for where, refs in lists.items():
             ids = [ref.id for ref in refs]
             twice = sorted({name for name in ids if ids.count(name) > 1})
             if twice:
                 raise ValueError(f"{where}: id {twice[0]!r} is given twice")
+        return self
+
+    @model_validator(mode="after")
+    def _what_chooses_is_not_reported(self) -> "Recipe":
+        reported = {(ref.id, ref.path, ref.name, ref.split) for ref in self.evaluate.benchmarks}
+        for ref in self.merge.select:
+            if (ref.id, ref.path, ref.name, ref.split) in reported:
+                raise ValueError(
+                    f"merge.select: {ref.id} is among evaluate.benchmarks; a merge that was chosen on "
+                    "what is reported looks better than it is. Choose on another split"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _merges_are_of_what_was_trained(self) -> "Recipe":
+        precision = self.train.base_precision
+        for into in (*self.merge.into, *self.merge.candidates):
+            if precision in ("fp8", "nf4") and "base_precision" not in into.accept:
+                raise ValueError(
+                    f"merge {into.id}: the adapter is trained beside a base in {precision}; merged into "
+                    f"dense weights it is another model. Accept that by name, {{id: {into.id}, "
+                    "accept: [base_precision]}, or set merge.into: []"
+                )
         return self

@@ -68,11 +68,11 @@ def _named_merges(run: Run) -> dict[str, str]:
     Raises:
         RecipeError: the recipe names one that it does not make.
     """
-    made = [into.id for into in run.recipe.merge.into]
+    made = list(run.merges())
     for name in run.recipe.release.merged:
         if name not in made:
             raise RecipeError(
-                f"release.merged names {name!r}, merge.into has {', '.join(made) or 'nothing'}",
+                f"release.merged names {name!r}, merge makes {', '.join(made) or 'nothing'}",
                 "Name a merge that the recipe makes",
             )
     return run.recipe.release.merged

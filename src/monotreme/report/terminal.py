@@ -1,7 +1,7 @@
 """A run's records as tables on a terminal; every number comes from a record."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -221,6 +221,36 @@ def _trial_line(trial: dict[str, Any], price_per_hour: float | None) -> str:
         f"tried here: the largest step ({trial['largest_step_tokens']:,} tokens) fits in rows of "
         f"{trial['row_tokens']:,}{peak}; {trial['tokens_per_second']:,.0f} tokens/s, "
         f"{minutes:,.1f} minutes for all steps{price}"
+    )
+
+
+def print_merge_preview(merges: Sequence[dict[str, Any]], console: Console | None = None) -> None:
+    """What every merge would do (merge.preview): a paragraph each."""
+    console = console or Console()
+    for merge in merges:
+        console.print("\n".join(_merge_lines(merge)), highlight=False, soft_wrap=True)
+
+
+def _merge_lines(merge: dict[str, Any]) -> Iterator[str]:
+    yield f"[bold]{escape(merge['id'])}[/bold] into {escape(merge['model'])}"
+    yield (
+        f"  {merge['num_adapted']} of {merge['num_tensors']} tensors change; "
+        f"{merge['unchanged_share']:.1%} of their elements stay as they are (sampled)"
+    )
+    for each in merge["adapters"]:
+        yield f"  {escape(each['adapter'])} × {each['weight']:g}: norm of its delta {each['norm']:.4g}"
+    for pair in merge["pairs"]:
+        yield (
+            f"  adapters {pair['first']} and {pair['second']}: cosine {pair['cosine']:+.3f}, "
+            f"{pair['sign_conflicts']:.1%} of the elements pulled in opposite directions (sampled)"
+        )
+    for name, sides in merge["differences"].items():
+        base, target = (escape(" ".join(str(side).split())[:60]) for side in sides)
+        verdict = "[red]refused[/red]" if name in merge["refused"] else "told"
+        yield f"  {escape(name)}: {base} in the base, {target} here ({verdict})"
+    yield (
+        f"  {merge['bytes'] / 1e9:,.2f} GB to write, {merge['free_bytes'] / 1e9:,.2f} GB free, "
+        f"about {merge['seconds']:,.0f} s and the proof"
     )
 
 

@@ -6,15 +6,17 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
 from monotreme.errors import RecipeError
 from monotreme.recipe import BenchmarkRef
-from monotreme.records import Counts
-from monotreme.run import Run
+from monotreme.records import Counts, digest, read_table
+from monotreme.run import Run, StageWork
 from monotreme.scoring.protocol import Prompt, Shots, item_score, prompts
 from monotreme.scoring.scorer import Scorer
 from monotreme.scoring.spans import Likelihood
+from monotreme.storage import writing
 
 ITEM_SCHEMA = pa.schema(
     [
@@ -157,3 +159,19 @@ def count(tasks: Sequence[Task]) -> Counts:
         for _ in range(task.num_read - len(task.prompts))
     ]
     return Counts.tally(kept, dropped)
+
+
+def kept(work: StageWork, name: str, same: Sequence[str], make: Callable[[], pa.Table]) -> pa.Table:
+    """A finished piece of an earlier, killed execution of a stage, or the same made now and kept.
+
+    Args:
+        name: of the piece.
+        same: all that it depends on.
+    """
+    path = work.folder / "parts" / f"{name}-{digest(*same)[:16]}.parquet"
+    if not path.exists():
+        table = make()
+        work.forget()
+        with writing(path) as temporary:
+            pq.write_table(table, temporary)
+    return read_table(path)

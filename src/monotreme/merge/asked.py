@@ -1,0 +1,109 @@
+"""What the recipe asks to merge: a target, the adapters that go into it, and what may differ."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from monotreme.errors import RefusedError
+from monotreme.merge.adapter import Slot, read_adapter
+from monotreme.merge.differences import differences, not_accepted
+from monotreme.merge.join import read_sum, write_joined
+from monotreme.merge.target import Target, check_fit, read_target
+from monotreme.recipe import IntoRef, ModelRef
+from monotreme.run import Run
+from monotreme.storage import sha256
+
+Weighted = tuple[Path, float]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One merge.
+
+    Attributes:
+        adapters: folders with what multiplies their deltas; the trained one first.
+        trust: whether code that comes with the target may run.
+    """
+
+    into: IntoRef
+    target: Target
+    adapters: tuple[Weighted, ...]
+    trust: bool
+
+    @property
+    def name(self) -> str:
+        return self.into.id
+
+    def slots(self) -> Mapping[str, Slot]:
+        """What the adapters together hold for each weight.
+
+        Raises:
+            InputError, MismatchError, RefusedError: as `read_adapter` and `read_sum`.
+        """
+        if len(self.adapters) == 1:
+            return read_adapter(*self.adapters[0])
+        return read_sum(self.adapters)
+
+    @contextmanager
+    def as_adapter(self) -> Iterator[Path]:
+        """A folder with one adapter that is all of them together, while the block lasts."""
+        folder, weight = self.adapters[0]
+        if len(self.adapters) == 1 and weight == 1:
+            yield folder
+            return
+        with TemporaryDirectory() as temporary:
+            write_joined(self.adapters, joined := Path(temporary) / "adapter")
+            yield joined
+
+
+def target_ref(into: IntoRef, base: ModelRef) -> ModelRef:
+    """The model that an entry of the recipe names."""
+    return base if into.model == "base" else into
+
+
+def read_asked(run: Run, into: IntoRef) -> Asked:
+    """The headers of a merge's target and the folders of its adapters.
+
+    Raises:
+        InputError, RemoteError: a folder is not there.
+    """
+    ref = target_ref(into, run.recipe.train.base)
+    others = ((run.locate(other.path), other.weight) for other in into.adapters)
+    adapters = ((run.output("train", "adapter"), into.weight), *others)
+    return Asked(into, read_target(run.model(ref)), adapters, ref.trust_remote_code)
+
+
+def digests_of(run: Run, into: IntoRef) -> dict[str, str]:
+    """Digests of all that a merge reads beside the trained adapter."""
+    name = into.id
+    found = {f"into/{name}": run.model_digest(target_ref(into, run.recipe.train.base))}
+    for place, other in enumerate(into.adapters):
+        found[f"into/{name}/adapter {place}"] = sha256(run.locate(other.path))
+        if other.questions is not None:
+            found[f"into/{name}/questions {place}"] = sha256(run.locate(other.questions))
+    return found
+
+
+def check(asked: Asked, base: Target) -> None:
+    """Refuse a target that the adapters were not made for, or that differs without being accepted.
+
+    Raises:
+        MismatchError: another architecture, vocabulary or shape, or a missing layer.
+        RefusedError: a quantised target, or a difference that the recipe does not accept by name.
+    """
+    check_fit(asked.target, base, asked.slots(), asked.name)
+    found = not_accepted(differences(asked.target, base), asked.into.accept)
+    for name, (ours, theirs) in found.items():
+        raise RefusedError(
+            f"merge {asked.name}: {name} is {shown(theirs)} in the target, {shown(ours)} in the base",
+            f"Look at `monotreme merge --preview`; where it is meant, set accept: [{name}] for it",
+        )
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """A setting in a line."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= limit else f"{text[:limit]} …"

@@ -1,0 +1,225 @@
+"""The choice among candidates, on evidence: measured on benchmarks that nobody reports.
+
+Every candidate is its target with all its adapters put on, no merge is written for it; those of one
+target share one load. The best mean score wins. What cannot be told from the best (the 95 % interval of
+the paired difference reaches zero) is level with it, and of those that are level the simplest is taken.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from monotreme.encoders import find_encoder
+from monotreme.merge.asked import Asked
+from monotreme.records import digest, read_questions
+from monotreme.rows import BadRow, read_file
+from monotreme.run import Run, StageWork
+from monotreme.scoring.deltas import MEAN, delta_rows, score_rows
+from monotreme.scoring.loaded import Loaded
+from monotreme.scoring.results import Results, Row, results_of
+from monotreme.scoring.scorer import load_scorer
+from monotreme.scoring.tasks import Task, items_of, kept, read_tasks
+from monotreme.scoring.tasks import asked as asked_of
+from monotreme.similar import Texts, similar_between
+from monotreme.storage import sha256
+
+ALONE = " alone"  # after a target's name: the target without any adapter
+
+
+def choose(run: Run, work: StageWork, candidates: Sequence[Asked]) -> Row:
+    """Measure the candidates and leave candidates.parquet, choice.json and choice.md.
+
+    Returns:
+        What choice.json holds; `chosen` is the id.
+
+    Raises:
+        InputError, RecipeError, RemoteError: a model or a benchmark cannot be read.
+    """
+    tasks = read_tasks(run, run.recipe.merge.select)
+    settings = run.recipe.evaluate
+    precision, budget = settings.precision, settings.batch_tokens
+    loaded = Loaded(partial(load_scorer, precision=precision, batch_tokens=budget))
+    tables: list[pa.Table] = []
+    for target in dict.fromkeys(each.target.folder for each in candidates):
+        mine = [each for each in candidates if each.target.folder == target]
+        tables += _items(work, loaded, mine, tasks, (precision, str(budget)))
+    items = pa.concat_tables(tables).replace_schema_metadata(None)
+    choice = decide(results_of(items), candidates, run.recipe.seed)
+    overlaps = {each.name: overlap(run, each) for each in candidates}
+    for row in choice["candidates"]:
+        row["overlap"] = overlaps[row["id"]]
+    work.table("candidates.parquet", items)
+    work.json("choice.json", choice)
+    work.text("choice.md", markdown(choice))
+    return choice
+
+
+def _items(
+    work: StageWork,
+    loaded: Loaded,
+    candidates: Sequence[Asked],
+    tasks: Sequence[Task],
+    settings: Sequence[str],
+) -> list[pa.Table]:
+    """The records of candidates with one target, and of the target alone."""
+    target = candidates[0]
+    weights = digest(*(sha256(path) for path in sorted(target.target.folder.glob("*.safetensors"))))
+    found = []
+
+    def ask(name: str, adapter: Any, same: Sequence[str]) -> None:
+        load = partial(loaded.scorer, target.target.folder, adapter, target.trust)
+        for task in tasks:
+            make = partial(items_of, name, task, load)
+            key = [weights, *same, *settings, *asked_of(task)]
+            found.append(kept(work, f"{name}-{task.benchmark.id}", key, make))
+
+    ask(_alone(target), None, [])
+    for each in candidates:
+        with each.as_adapter() as adapter:
+            parts = [f"{sha256(folder)} {weight}" for folder, weight in each.adapters]
+            ask(each.name, adapter, parts)
+    return found
+
+
+def _alone(asked: Asked) -> str:
+    return f"{asked.into.model.rstrip('/').rsplit('/', 1)[-1]}{ALONE}"
+
+
+# ── the decision ─────────────────────────────────────────────────────────────────────────────────
+
+
+def decide(results: Sequence[Results], candidates: Sequence[Asked], seed: int) -> Row:
+    """The choice as plain JSON: a row a candidate, the chosen one's id, and the reason in words.
+
+    Args:
+        results: of every candidate, by its id, and of every target alone.
+        seed: of the bootstrap.
+    """
+    means = {row["model"]: row for row in score_rows(results) if row["benchmark"] == MEAN}
+    best = max(candidates, key=lambda each: means[each.name]["score"])  # the first of equals
+    against_best = _against(results, best.name, seed)
+    level = [
+        each for each in candidates if each is best or against_best[each.name][MEAN]["high"] >= 0
+    ]
+    chosen = min(level, key=simplicity)
+    rows = []
+    for each in candidates:
+        gains = _against(results, _alone(each), seed)[each.name]
+        rows.append(
+            {
+                "id": each.name,
+                "model": each.into.model,
+                "adapters": [{"adapter": str(folder), "weight": w} for folder, w in each.adapters],
+                **{key: means[each.name][key] for key in ("score", "stderr", "low", "high")},
+                "gain": _difference(gains[MEAN]),
+                "gain_by_domain": _domains(gains),
+                "against_best": None
+                if each is best
+                else _difference(against_best[each.name][MEAN]),
+            }
+        )
+    reason = _reason(best, chosen, level)
+    return {"candidates": rows, "best": best.name, "chosen": chosen.name, "reason": reason}
+
+
+def simplicity(asked: Asked) -> tuple[int, bool, float]:
+    """Smaller is simpler: fewer adapters, the base before another model, weights nearer to 1."""
+    weights = sum(abs(weight - 1) for _, weight in asked.adapters)
+    return len(asked.adapters), asked.into.model != "base", weights
+
+
+def _against(results: Sequence[Results], base: str, seed: int) -> dict[str, dict[str, Row]]:
+    """Model → benchmark → paired difference to one model; MEAN is over the benchmarks."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in delta_rows(results, base, seed):
+        found.setdefault(row["model"], {})[row["benchmark"]] = row
+    return found
+
+
+def _domains(gains: Mapping[str, Row]) -> dict[str, Row]:
+    """Differences by benchmark and subject; those by subject are corrected for their number."""
+    found = {}
+    for benchmark, row in gains.items():
+        if benchmark != MEAN:
+            found[benchmark] = _difference(row)
+            for subject, part in row.get("by_subject", {}).items():
+                found[f"{benchmark}/{subject}"] = _difference(part)
+    return found
+
+
+def _difference(row: Row) -> Row:
+    return {key: row[key] for key in ("delta", "stderr", "low", "high", "p_holm")}
+
+
+def _reason(best: Asked, chosen: Asked, level: Sequence[Asked]) -> str:
+    if len(level) == 1:
+        return f"{best.name} scores best, and no other candidate is level with it"
+    others = ", ".join(each.name for each in level if each is not best)
+    told = f"{best.name} scores best; {others} cannot be told from it"
+    if chosen is best:
+        return f"{told}, and it is the simplest of them"
+    return f"{told}, and {chosen.name} is the simplest of them"
+
+
+def markdown(choice: Row) -> str:
+    """choice.json as a table and a sentence."""
+    header = "| candidate | model | adapters | score | gain over its model | against the best | overlap |"
+    lines = [header, "| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
+    for row in choice["candidates"]:
+        weights = " + ".join(f"{each['weight']:g}" for each in row["adapters"])
+        overlaps = ", ".join(f"{100 * share:.1f} %" for share in row["overlap"]) or "not known"
+        behind = row["against_best"]
+        cells = (
+            f"**{row['id']}**" if row["id"] == choice["chosen"] else row["id"],
+            row["model"],
+            f"{len(row['adapters'])} ({weights})",
+            f"{row['score']:.2f} ± {row['stderr']:.2f}",
+            _cell(row["gain"]),
+            "best" if behind is None else _cell(behind),
+            overlaps,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return (
+        "# The merge that was chosen\n\n"
+        "Scores in points on the benchmarks of `merge.select`, ± one standard error; differences are "
+        "paired, with 95 % intervals. Overlap: share of the training questions with a neighbour in "
+        "another adapter's.\n\n" + "\n".join(lines) + f"\n\n{choice['reason']}.\n"
+    )
+
+
+def _cell(row: Row) -> str:
+    return f"{row['delta']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+
+
+# ── overlap of training sets ─────────────────────────────────────────────────────────────────────
+
+
+def overlap(run: Run, asked: Asked) -> list[float]:
+    """Of each further adapter whose questions are known: the share of ours with a neighbour there.
+
+    Neighbours are what curation calls near-duplicates: the same encoder and threshold.
+
+    Raises:
+        InputError: a file of questions cannot be read.
+    """
+    known = [other.questions for other in asked.into.adapters if other.questions is not None]
+    if not known:
+        return []
+    encoder, cache = find_encoder(*run.encoder()), run.cache("embeddings")
+    ours = [q.text for q in read_questions(run.output("decontaminate", "questions.parquet"))]
+    shares = []
+    for path in known:
+        theirs = _texts(run, path)
+        pairs, _ = similar_between(
+            Texts(ours, encoder, cache), Texts(theirs, encoder, cache), run.recipe.curate.threshold
+        )
+        shares.append(len(set(pairs.left.tolist())) / len(ours))
+    return shares
+
+
+def _texts(run: Run, path: str) -> list[str]:
+    rows = (row for row in read_file(run.locate(path)) if not isinstance(row, BadRow))
+    parts = ((row.values.get("instruction"), row.values.get("input")) for row in rows)
+    return ["\n".join(str(part) for part in pair if part) for pair in parts if pair[0]]
