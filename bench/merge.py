@@ -6,7 +6,8 @@ A random Llama of width 2,048 and an adapter of rank 16 on its MLPs, made in a t
 layers are 645 million weights, 1.3 GB in bf16. For bf16 and fp32, in turn, each contestant from its
 start to its end, imports included, the model's files in the page cache:
 
-    monotreme    reads, merges, writes; SHA-256 of each file and fsync are part of it
+    monotreme    reads, merges, writes, with a thread a core (four at most); SHA-256 of each file and
+                 fsync are part of it
     PEFT         from_pretrained, merge_and_unload, save_pretrained
     mergekit     `mergekit-yaml`, where PATH names it
     cp, cp+sync  the files copied, and then synced to the disk as ours are

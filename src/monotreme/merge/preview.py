@@ -19,7 +19,7 @@ from monotreme.merge.files import read_rows
 from monotreme.merge.target import Target, check_fit
 
 NUM_ROWS = 64  # of a weight that a sample reads
-BYTES_PER_SECOND = 2e8  # written, as bench/merge.py measured on two cores and a slow disk
+BYTES_PER_SECOND = 1e8  # written: bench/RESULTS.md, on two busy cores
 
 
 def inner_product(first: Factors, second: Factors) -> float:
