@@ -41,6 +41,7 @@ from monotreme.benchmarks import BENCHMARKS, read_benchmark
 from monotreme.evaluate.prefixes import passes
 from monotreme.evaluate.protocol import Prompt, Shots, item_score, prompts
 from monotreme.evaluate.scorer import Scorer
+from monotreme.evaluate.shared import MOST_ON_PROCESSOR
 from monotreme.evaluate.spans import Likelihood, Span, encode_pairs
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "benchmarks"
@@ -145,7 +146,7 @@ def harness(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]], batch_
 
 def tokens_read(spans: Sequence[Span]) -> tuple[int, int]:
     """Tokens that ours and the harness read; its only sharing is of rows that are the same."""
-    planned = passes(spans, BATCH_TOKENS, 2**62)
+    planned = passes(spans, MOST_ON_PROCESSOR, 2**62)
     rows = {span.read.tobytes(): len(span.read) for span in spans}
     return sum(one.num_tokens for one in planned), sum(rows.values())
 
