@@ -42,6 +42,7 @@ from monotreme.scoring import tasks
 from monotreme.scoring.prefixes import passes
 from monotreme.scoring.protocol import Prompt, Shots, item_score, prompts
 from monotreme.scoring.scorer import Scorer
+from monotreme.scoring.shared import MOST_ON_PROCESSOR
 from monotreme.scoring.spans import Likelihood, Span, encode_pairs
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "benchmarks"
@@ -146,7 +147,7 @@ def harness(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]], batch_
 
 def tokens_read(spans: Sequence[Span]) -> tuple[int, int]:
     """Tokens that ours and the harness read; its only sharing is of rows that are the same."""
-    planned = passes(spans, BATCH_TOKENS, 2**62)
+    planned = passes(spans, MOST_ON_PROCESSOR, 2**62)
     rows = {span.read.tobytes(): len(span.read) for span in spans}
     return sum(one.num_tokens for one in planned), sum(rows.values())
 

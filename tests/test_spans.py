@@ -124,6 +124,19 @@ def test_a_long_context_is_encoded_once_for_all_its_choices(kind: str) -> None:
     assert counting.num_characters < 40 * len(context) + 400 * 100
 
 
+@pytest.mark.parametrize("kind", ["bytes", "one word", "unigram", "words"])
+def test_examples_are_encoded_once_for_all_questions(kind: str) -> None:
+    """With the same tokens, also where a question's first letters could join the examples' last."""
+    examples = "".join(TEXTS[:2] * 30)
+    starts = ["Question: ", "metal ", "\n\n two", " plus", "'t "]
+    questions = [f"{starts[n % len(starts)]}{n} three?\nAnswer:" for n in range(400)]
+    asked = [(f"{examples}\n\n{question}", " iron") for question in questions]
+    tokenizer = fitted(kind)
+    counting = Counting(tokenizer)
+    assert alike(encode_pairs(counting, asked, 10_000), of_wholes(tokenizer, asked))
+    assert counting.num_characters < 75 * len(examples) + 400 * 400  # 67 of them are proofs
+
+
 def test_a_context_whose_end_alone_has_other_tokens_is_encoded_whole() -> None:
     """101 letters are 25 fours and one; their last 64 are 16 fours, and three more letters differ."""
     letters = {letter: number for number, letter in enumerate(["a", "b", " ", "aa", "aaaa"])}

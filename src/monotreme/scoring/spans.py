@@ -1,10 +1,12 @@
 """Texts to tokens: what of a text is scored, cut as lm-evaluation-harness cuts it.
 
-The harness encodes a context alone and together with each continuation. Here a context is encoded
-once, and a continuation behind the last characters of its context alone; the tokens are the same.
+The harness encodes a context alone and together with each continuation. Here the examples that
+contexts share are encoded once, and what follows them behind their last characters alone; so is a
+continuation behind its context. The tokens are the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,11 +17,13 @@ from numpy.typing import NDArray
 from monotreme.errors import InputError
 
 ENCODED_AT_ONCE = 1024  # texts handed to the tokenizer together
-TAIL = 64  # characters of a context that are encoded again before each of its continuations
+TAIL = 64  # characters of a text that are encoded again before each of its continuations
+EXAMPLES_END = "\n\n"  # before a question, where examples precede it
 PROOFS = 32  # pairs of a set that are also encoded whole, should the tokenizer be a strange one
 
 Tokens = NDArray[np.int32]
 Pair = tuple[str, str]
+Joined = tuple[int, Tokens]  # how many tokens of the first text stay, and those that follow them
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,11 @@ def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], max_length: int) -> list
         InputError: a continuation that gives no token, or more than `max_length`.
     """
     moved = [_move_spaces(context, continuation) for context, continuation in pairs]
-    unique = list(dict.fromkeys(context for context, _ in moved))
-    contexts = dict(zip(unique, encode(tokenizer, unique), strict=True))
-    continuations = _continuations(tokenizer, moved, contexts)
+    contexts = _encode_contexts(tokenizer, list(dict.fromkeys(context for context, _ in moved)))
+    joined = _encode_behind(tokenizer, moved, contexts)
     return [
-        _pair_span(contexts[context], tokens, max_length, text)
-        for (context, text), tokens in zip(moved, continuations, strict=True)
+        _pair_span(contexts[context], new[len(contexts[context]) - kept :], max_length, text)
+        for (context, text), (kept, new) in zip(moved, joined, strict=True)
     ]
 
 
@@ -96,53 +99,70 @@ def encode(
         yield from (np.asarray(ids, np.int32) for ids in encoded["input_ids"])
 
 
-def _continuations(
-    tokenizer: Any, pairs: Sequence[Pair], contexts: dict[str, Tokens]
-) -> list[Tokens]:
-    """Tokens of each continuation: by way of the tail where that is exact, else of the whole text."""
-    found = dict(_behind_tails(tokenizer, pairs, contexts))
+def _encode_contexts(tokenizer: Any, texts: Sequence[str]) -> dict[str, Tokens]:
+    """Token ids of each text; what several have before their last empty line is encoded once."""
+    head_of = {text: text.rpartition(EXAMPLES_END)[0] for text in texts}
+    shared = [head for head, num in Counter(head_of.values()).items() if head and num > 1]
+    heads = dict(zip(shared, encode(tokenizer, shared), strict=True))
+    own = [text for text in texts if head_of[text] not in heads]
+    found = dict(zip(own, encode(tokenizer, own), strict=True))
+    pairs = {text: (head, text[len(head) :]) for text, head in head_of.items() if head in heads}
+    joined = _encode_behind(tokenizer, list(pairs.values()), heads)
+    for (text, (head, _)), (kept, new) in zip(pairs.items(), joined, strict=True):
+        found[text] = np.concatenate([heads[head][:kept], new])
+    return found
+
+
+def _encode_behind(
+    tokenizer: Any, pairs: Sequence[Pair], heads: Mapping[str, Tokens]
+) -> list[Joined]:
+    """Token ids of "head + text" for each pair: by way of the head's tail where that is exact.
+
+    Args:
+        heads: token ids of each head.
+    """
+    found = dict(_behind_tails(tokenizer, pairs, heads))
     proof = list(found)[:: max(1, len(found) // PROOFS)]
-    wholes = _of_wholes(tokenizer, pairs, contexts, proof)
-    if not all(np.array_equal(found[i], tokens) for i, tokens in zip(proof, wholes, strict=True)):
-        found = {}
+    for index, whole in zip(proof, _wholes(tokenizer, pairs, proof), strict=True):
+        kept, new = found[index]
+        if not np.array_equal(np.concatenate([heads[pairs[index][0]][:kept], new]), whole):
+            found = {}
+            break
     left = [index for index in range(len(pairs)) if index not in found]
-    found |= zip(left, _of_wholes(tokenizer, pairs, contexts, left), strict=True)
+    found |= {i: (0, whole) for i, whole in zip(left, _wholes(tokenizer, pairs, left), strict=True)}
     return [found[index] for index in range(len(pairs))]
 
 
-def _of_wholes(
-    tokenizer: Any, pairs: Sequence[Pair], contexts: dict[str, Tokens], chosen: Sequence[int]
-) -> Iterator[Tokens]:
-    """The definition: the tokens of the whole text that follow those of the context."""
-    wholes = encode(tokenizer, ["".join(pairs[index]) for index in chosen])
-    for index, whole in zip(chosen, wholes, strict=True):
-        yield whole[len(contexts[pairs[index][0]]) :]
+def _wholes(tokenizer: Any, pairs: Sequence[Pair], chosen: Sequence[int]) -> Iterator[Tokens]:
+    return encode(tokenizer, ["".join(pairs[index]) for index in chosen])
 
 
 def _behind_tails(
-    tokenizer: Any, pairs: Sequence[Pair], contexts: dict[str, Tokens]
-) -> Iterator[tuple[int, Tokens]]:
-    """Pairs by index with the same, from the context's last characters, where it cannot differ.
+    tokenizer: Any, pairs: Sequence[Pair], heads: Mapping[str, Tokens]
+) -> Iterator[tuple[int, Joined]]:
+    """Pairs by index whose tokens follow from the head's and those of its last characters and the text.
 
-    Let the tail alone end in the tokens that the whole context ends in, and let the first of these
-    stay where it is when the continuation follows. Then every two tokens that are neighbours in
-    "context up to there, tail and continuation from there" are neighbours in an encoding of the
-    tokenizer. A row of tokens is what byte-pair encoding gives if and only if that holds for all its
-    neighbours; a tokenizer that cuts at words needs less.
+    Let the tail alone end in the tokens that the head ends in, and let the first of these stay where
+    it is when the text follows. Then every two tokens that are neighbours in "head up to there, tail
+    and text from there" are neighbours in an encoding of the tokenizer. A row of tokens is what
+    byte-pair encoding gives if and only if that holds for all its neighbours; a tokenizer that cuts
+    at words needs less.
     """
-    alone = dict(zip(contexts, encode(tokenizer, [c[-TAIL:] for c in contexts]), strict=True))
-    anchors = {context: _anchor(alone[context], contexts[context]) for context in contexts}
-    together = encode(tokenizer, [context[-TAIL:] + text for context, text in pairs])
-    for index, ((context, _), both) in enumerate(zip(pairs, together, strict=True)):
-        tail, kept = alone[context], anchors[context] + 1
-        if np.array_equal(both[:kept], tail[:kept]) or len(context) <= TAIL:
-            yield index, both[len(tail) :]
+    alone = dict(zip(heads, encode(tokenizer, [head[-TAIL:] for head in heads]), strict=True))
+    anchors = {head: _anchor(alone[head], tokens) for head, tokens in heads.items()}
+    together = encode(tokenizer, [head[-TAIL:] + text for head, text in pairs])
+    for index, ((head, _), both) in enumerate(zip(pairs, together, strict=True)):
+        tail, anchor = alone[head], anchors[head]
+        if len(head) <= TAIL:
+            yield index, (0, both)
+        elif np.array_equal(both[: anchor + 1], tail[: anchor + 1]):
+            yield index, (len(heads[head]) - len(tail) + anchor, both[anchor:])
 
 
-def _anchor(tail: Tokens, context: Tokens) -> int:
-    """Where in the tail its longest end begins that is also the context's end."""
-    num = min(len(tail), len(context))
-    differ = np.flatnonzero(tail[len(tail) - num :] != context[len(context) - num :])
+def _anchor(tail: Tokens, head: Tokens) -> int:
+    """Where in the tail its longest end begins that is also the head's end."""
+    num = min(len(tail), len(head))
+    differ = np.flatnonzero(tail[len(tail) - num :] != head[len(head) - num :])
     return len(tail) - num + (int(differ[-1]) + 1 if len(differ) else 0)
 
 
