@@ -242,6 +242,7 @@ def merge(
         "monotreme evaluate runs/pocket --force",
         "monotreme evaluate --model models/llama --tasks open-llm-2023 --data benchmarks",
         "monotreme evaluate --model models/llama --adapter my/adapter --tasks arc_challenge,mmlu",
+        "monotreme evaluate --model models/llama --tasks lm-eval:hellaswag,lm-eval:gsm8k",
     )
 )
 def evaluate(
@@ -260,7 +261,9 @@ def evaluate(
     adapter: Annotated[Path | None, typer.Option(help="Folder of an adapter to put on it.")] = None,
     tasks: Annotated[
         str | None,
-        typer.Option(help="Benchmarks, with commas; else open-llm-2023, the paper's four."),
+        typer.Option(
+            help="Benchmarks, with commas; else open-llm-2023, the paper's four. lm-eval:NAME is the harness's task."
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder with a folder or file a benchmark; else the Hub.")
@@ -283,13 +286,24 @@ def evaluate(
             )
         execute(("evaluate",), where, set_, runs, force, as_json, quiet)
         return
-    from monotreme.evaluate import alone
+    from monotreme.evaluate import alone, harness
     from monotreme.progress import console
     from monotreme.scoring.protocol import PROTOCOL
 
     console.quiet = quiet
-    settings = alone.settings_of(tasks or PROTOCOL, data, limit, set_ or ())
     folder = out or runs / alone.name_of(str(model), adapter)
+    if theirs := harness.names(tasks or ""):
+        settings = alone.settings_of(PROTOCOL, None, None, set_ or ())
+        with interruptible():
+            told = harness.evaluate_model(
+                str(model), adapter, theirs, settings, folder, limit=limit, data=data
+            )
+        if as_json:
+            print_json({"results": told["results"], "versions": told["versions"]})
+        elif not quiet:
+            typer.echo("\n".join(harness.lines(told)))
+        return
+    settings = alone.settings_of(tasks or PROTOCOL, data, limit, set_ or ())
     with interruptible():
         found = alone.evaluate_model(str(model), adapter, settings, folder, force)
     if as_json:

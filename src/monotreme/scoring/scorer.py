@@ -57,7 +57,14 @@ class Scorer:
             InputError: a continuation that gives no token, or more than the model takes; a model
                 that gives no numbers.
         """
-        spans = encode_pairs(self.tokenizer, pairs, self.max_length)
+        return self.spans(encode_pairs(self.tokenizer, pairs, self.max_length), what)
+
+    def spans(self, spans: Sequence[Span], what: str) -> list[Likelihood]:
+        """Score spans of tokens, sharing what several begin with.
+
+        Raises:
+            InputError: the model gives no numbers.
+        """
         with self._memory():
             self.prove(spans)
         return self._score(score_shared if self.way == "shared" else score_plain, spans, what)
