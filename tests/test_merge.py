@@ -263,3 +263,25 @@ def test_the_bound_grows_with_the_rounding_and_the_depth(dtype: torch.dtype) -> 
     assert bound >= 4 * torch.finfo(dtype).eps
     assert tolerance(10 * logits, dtype, 4) == pytest.approx(10 * bound)
     assert tolerance(logits, dtype, 16) == pytest.approx(2 * bound)
+
+
+def test_the_merge_and_the_bare_adapter_are_served_alike(
+    after_training: Callable[..., Run], tiny_model: Path
+) -> None:
+    """As docs/merge.md says: transformers loads the one, PEFT the other, and they write the same."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run = after_training()
+    merge.execute(run)
+    merged = AutoModelForCausalLM.from_pretrained(run.output("merge", "base"))
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    adapted = PeftModel.from_pretrained(base, run.output("train", "adapter"))
+    ids = AutoTokenizer.from_pretrained(run.output("merge", "base"))("Two and", return_tensors="pt")
+    settings = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0}
+    ours, theirs = (model.generate(**ids, **settings) for model in (merged, adapted))
+    assert ours.tolist() == theirs.tolist()
+    proof = run.record("merge")["facts"]["base"]["verify"]
+    assert proof["perplexity_merged"] != proof["perplexity_target"]
+    told = merged(**ids, labels=ids["input_ids"]).loss  # of another text, in the same range
+    assert 0.1 < proof["perplexity_merged"] / told.exp().item() < 10

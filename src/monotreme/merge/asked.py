@@ -24,7 +24,7 @@ class Asked:
     """One merge.
 
     Attributes:
-        adapters: folders with what multiplies their deltas; the trained one first.
+        adapters: folders with what multiplies their deltas, never 0; the trained one first.
         trust: whether code that comes with the target may run.
     """
 
@@ -72,7 +72,8 @@ def read_asked(run: Run, into: IntoRef) -> Asked:
     """
     ref = target_ref(into, run.recipe.train.base)
     others = ((run.locate(other.path), other.weight) for other in into.adapters)
-    adapters = ((run.output("train", "adapter"), into.weight), *others)
+    every = ((run.output("train", "adapter"), into.weight), *others)
+    adapters = tuple(one for one in every if one[1] != 0)
     return Asked(into, read_target(run.model(ref)), adapters, ref.trust_remote_code)
 
 

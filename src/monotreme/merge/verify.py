@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from monotreme.errors import MismatchError
 from monotreme.machine import memory_bytes
@@ -53,7 +54,8 @@ def verify(
         trust: whether code in the folders may run.
 
     Returns:
-        max_difference and bound (logits), effect (how far the adapter itself moves a logit).
+        max_difference and bound (logits), effect (how far the adapter itself moves a logit), and the
+        perplexity of the target and of the merged model on the probes: a smoke test, no measure.
 
     Raises:
         InputError: a folder cannot be loaded.
@@ -68,7 +70,8 @@ def verify(
     plain = _logits(model, probes)
     adapted = _logits(put_adapter(model, adapter), probes)
     del model
-    difference = float((_logits(load_model(merged, "fp32", trust), probes) - adapted).abs().max())
+    written = _logits(load_model(merged, "fp32", trust), probes)
+    difference = float((written - adapted).abs().max())
     bound = tolerance(adapted, dtype, num_adapted)
     if not difference <= bound:  # also when it is not a number
         raise MismatchError(
@@ -78,7 +81,14 @@ def verify(
         )
     effect = float((adapted - plain).abs().max())
     tokens = sum(len(ids) for ids in probes)
-    return {"max_difference": difference, "bound": bound, "effect": effect, "num_tokens": tokens}
+    return {
+        "max_difference": difference,
+        "bound": bound,
+        "effect": effect,
+        "num_tokens": tokens,
+        "perplexity_target": _perplexity(plain, probes),
+        "perplexity_merged": _perplexity(written, probes),
+    }
 
 
 def fits_memory(num_weights: int) -> bool:
@@ -90,3 +100,11 @@ def fits_memory(num_weights: int) -> bool:
 def _logits(model: Any, probes: list[Tensor]) -> Tensor:
     """Logits of every token of every probe, float32, shape (tokens, vocabulary)."""
     return torch.cat([model(ids[None]).logits[0].float() for ids in probes])
+
+
+def _perplexity(logits: Tensor, probes: list[Tensor]) -> float:
+    """Of every token but the first of each probe. logits: (tokens, vocabulary) of all probes."""
+    rows = logits.split([len(ids) for ids in probes])
+    told = torch.cat([row[:-1] for row in rows])
+    wanted = torch.cat([ids[1:] for ids in probes])
+    return math.exp(min(700.0, float(F.cross_entropy(told, wanted))))  # e⁷⁰⁹ is the largest float

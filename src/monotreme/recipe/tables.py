@@ -90,7 +90,9 @@ class IntoRef(ModelRef):
 
     id: str = Field(pattern=NAME, description="Name of the merge in the run folder.")
     model: str = Field("base", description="Hub name, local folder, or `base` for train.base.")
-    weight: float = Field(1, description="What multiplies the delta of the trained adapter.")
+    weight: float = Field(
+        1, description="What multiplies the delta of the trained adapter; 0 leaves it out."
+    )
     adapters: list[AdapterRef] = Field(
         default_factory=list, description="Further adapters of the same base; deltas are added up."
     )
@@ -105,6 +107,12 @@ class IntoRef(ModelRef):
             raise ValueError(
                 "a revision does not go with the model `base`; set train.base.revision"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_merged(self) -> "IntoRef":
+        if not any([self.weight, *(other.weight for other in self.adapters)]):
+            raise ValueError("every weight is 0: nothing would be merged")
         return self
 
 

@@ -1,0 +1,103 @@
+"""Whether the choice among merges recovers the one that is best by construction.
+
+Two specialists are trained on the pocket base: one on arithmetic alone, one on science alone. By how they
+were made, each should gain in its own subject, and the sum of both should be the best over both
+subjects. The candidates are each alone, their sum and their mean; the choice is made on the pocket
+set's validation questions of these two subjects, and then looked at on its benchmark questions.
+
+    python bench/choose.py [--epochs 2]
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from monotreme import pipeline
+from monotreme.recipe import load_recipe
+from monotreme.run import Run
+
+SUBJECTS = ("arithmetic", "science")
+TRAIN = {
+    "base": "pocket:base",
+    "base_precision": "fp32",
+    "learning_rate": 3.0e-3,
+    "warmup_steps": 20,
+}
+
+
+def of_subjects(name: str, folder: Path) -> Path:
+    """The pocket's questions of the two subjects, as a file."""
+    rows = (Path(pipeline.__file__).parent / "pocket" / name).read_text().splitlines()
+    kept = [row for row in rows if json.loads(row)["subject"] in SUBJECTS]
+    path = folder / name
+    path.write_text("\n".join(kept) + "\n")
+    return path
+
+
+def specialist(subject: str, folder: Path, epochs: float, **tables: Any) -> Run:
+    recipe = {
+        "name": subject,
+        "curate": {
+            "sources": [{"id": subject, "path": f"pocket:{subject}.jsonl", "license": "Apache-2.0"}]
+        },
+        "decontaminate": {"benchmarks": [{"id": "pocket", "path": "pocket:benchmark.jsonl"}]},
+        "train": {**TRAIN, "epochs": epochs},
+        **tables,
+    }
+    path = folder / f"{subject}.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return Run(folder / "runs" / subject, load_recipe(path), folder)
+
+
+def show(title: str, scores: list[dict[str, Any]], name: Callable[[dict[str, Any]], str]) -> None:
+    print(title)
+    for row in scores:
+        subjects = "  ".join(f"{key} {own['score']:.1f}" for key, own in row["by_subject"].items())
+        print(f"  {name(row):<22} {row['score']:6.2f} ± {row['stderr']:.2f}   {subjects}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=float, default=2)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        science = specialist("science", folder, options.epochs)
+        pipeline.execute(science, ("curate", "decontaminate", "train"))
+        other = {
+            "path": str(science.output("train", "adapter")),
+            "questions": str(science.output("decontaminate", "questions.parquet")),
+        }
+        candidates = [
+            {"id": "arithmetic", "model": "base"},
+            {"id": "science", "model": "base", "weight": 0, "adapters": [other]},
+            {"id": "sum", "model": "base", "adapters": [other]},
+            {"id": "mean", "model": "base", "weight": 0.5, "adapters": [{**other, "weight": 0.5}]},
+        ]
+        select = [{"id": "chosen-on", "path": str(of_subjects("validation.jsonl", folder))}]
+        reported = [{"id": "reported", "path": str(of_subjects("benchmark.jsonl", folder))}]
+        both = specialist(
+            "arithmetic",
+            folder,
+            options.epochs,
+            merge={"candidates": candidates, "select": select},
+            evaluate={"benchmarks": reported, "precision": "fp32"},
+        )
+        pipeline.execute(both, ("curate", "decontaminate", "train", "merge", "evaluate"))
+        print(both.output("merge", "choice.md").read_text())
+        choice = json.loads(both.output("merge", "choice.json").read_text())
+        for row in choice["candidates"]:
+            parts = "  ".join(f"{k} {v['delta']:+.1f}" for k, v in row["gain_by_domain"].items())
+            print(f"  {row['id']:<12} {parts}")
+        scores = json.loads(both.output("evaluate", "scores.json").read_text())["scores"]
+        rows = [row for row in scores if row["benchmark"] != "mean"]
+        show("on the benchmark questions, which chose nothing:", rows, lambda row: row["model"])
+
+
+if __name__ == "__main__":
+    main()
