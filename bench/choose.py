@@ -1,11 +1,12 @@
 """Whether the choice among merges recovers the one that is best by construction.
 
-Two specialists are trained on the pocket base: one on arithmetic alone, one on science alone. By how they
-were made, each should gain in its own subject, and the sum of both should be the best over both
-subjects. The candidates are each alone, their sum and their mean; the choice is made on the pocket
-set's validation questions of these two subjects, and then looked at on its benchmark questions.
+Two specialists are trained on the pocket base, each on one subject alone. By how they were made, each
+should gain in its own subject, and the sum of both should be the best over both subjects, if the gains
+are large enough to be seen. The candidates are each alone, their sum and their mean; the choice is made
+on the pocket set's validation questions of these two subjects, and then looked at on its benchmark
+questions.
 
-    python bench/choose.py [--epochs 2]
+    python bench/choose.py [--subjects logic science] [--epochs 4]
 """
 
 import argparse
@@ -21,7 +22,6 @@ from monotreme import pipeline
 from monotreme.recipe import load_recipe
 from monotreme.run import Run
 
-SUBJECTS = ("arithmetic", "science")
 TRAIN = {
     "base": "pocket:base",
     "base_precision": "fp32",
@@ -30,10 +30,10 @@ TRAIN = {
 }
 
 
-def of_subjects(name: str, folder: Path) -> Path:
-    """The pocket's questions of the two subjects, as a file."""
+def of_subjects(subjects: list[str], name: str, folder: Path) -> Path:
+    """The pocket's questions of these subjects, as a file."""
     rows = (Path(pipeline.__file__).parent / "pocket" / name).read_text().splitlines()
-    kept = [row for row in rows if json.loads(row)["subject"] in SUBJECTS]
+    kept = [row for row in rows if json.loads(row)["subject"] in subjects]
     path = folder / name
     path.write_text("\n".join(kept) + "\n")
     return path
@@ -63,26 +63,38 @@ def show(title: str, scores: list[dict[str, Any]], name: Callable[[dict[str, Any
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--subjects", nargs=2, default=["logic", "science"])
+    parser.add_argument("--epochs", type=float, default=4)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        science = specialist("science", folder, options.epochs)
-        pipeline.execute(science, ("curate", "decontaminate", "train"))
+        first, second = options.subjects
+        alone = specialist(second, folder, options.epochs)
+        pipeline.execute(alone, ("curate", "decontaminate", "train"))
         other = {
-            "path": str(science.output("train", "adapter")),
-            "questions": str(science.output("decontaminate", "questions.parquet")),
+            "path": str(alone.output("train", "adapter")),
+            "questions": str(alone.output("decontaminate", "questions.parquet")),
         }
         candidates = [
-            {"id": "arithmetic", "model": "base"},
-            {"id": "science", "model": "base", "weight": 0, "adapters": [other]},
+            {"id": first, "model": "base"},
+            {"id": second, "model": "base", "weight": 0, "adapters": [other]},
             {"id": "sum", "model": "base", "adapters": [other]},
             {"id": "mean", "model": "base", "weight": 0.5, "adapters": [{**other, "weight": 0.5}]},
         ]
-        select = [{"id": "chosen-on", "path": str(of_subjects("validation.jsonl", folder))}]
-        reported = [{"id": "reported", "path": str(of_subjects("benchmark.jsonl", folder))}]
+        select = [
+            {
+                "id": "chosen-on",
+                "path": str(of_subjects(options.subjects, "validation.jsonl", folder)),
+            }
+        ]
+        reported = [
+            {
+                "id": "reported",
+                "path": str(of_subjects(options.subjects, "benchmark.jsonl", folder)),
+            }
+        ]
         both = specialist(
-            "arithmetic",
+            first,
             folder,
             options.epochs,
             merge={"candidates": candidates, "select": select},

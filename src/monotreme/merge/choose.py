@@ -5,7 +5,8 @@ target share one load. The best mean score wins. What cannot be told from the be
 the paired difference reaches zero) is level with it, and of those that are level the simplest is taken.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -114,7 +115,7 @@ def decide(results: Sequence[Results], candidates: Sequence[Asked], seed: int) -
                 "adapters": [{"adapter": str(folder), "weight": w} for folder, w in each.adapters],
                 **{key: means[each.name][key] for key in ("score", "stderr", "low", "high")},
                 "gain": _difference(gains[MEAN]),
-                "gain_by_domain": _domains(gains),
+                "gain_by_domain": _domains(results, each.name, _alone(each), seed),
                 "against_best": None
                 if each is best
                 else _difference(against_best[each.name][MEAN]),
@@ -138,15 +139,18 @@ def _against(results: Sequence[Results], base: str, seed: int) -> dict[str, dict
     return found
 
 
-def _domains(gains: Mapping[str, Row]) -> dict[str, Row]:
-    """Differences by benchmark and subject; those by subject are corrected for their number."""
-    found = {}
-    for benchmark, row in gains.items():
-        if benchmark != MEAN:
-            found[benchmark] = _difference(row)
-            for subject, part in row.get("by_subject", {}).items():
-                found[f"{benchmark}/{subject}"] = _difference(part)
-    return found
+def _domains(results: Sequence[Results], name: str, base: str, seed: int) -> dict[str, Row]:
+    """Differences of one model to another by benchmark, and by subject where there are several."""
+    both = [result for result in results if result.model in (name, base)]
+    parts = list(both)
+    for result in both:
+        subjects = dict(result.by_subject())
+        if len(subjects) > 1:
+            parts += [
+                replace(own, benchmark=f"{result.benchmark}/{s}") for s, own in subjects.items()
+            ]
+    rows = _against(parts, base, seed)[name]
+    return {domain: _difference(row) for domain, row in rows.items() if domain != MEAN}
 
 
 def _difference(row: Row) -> Row:

@@ -104,7 +104,7 @@ def _logits(model: Any, probes: list[Tensor]) -> Tensor:
 
 def _perplexity(logits: Tensor, probes: list[Tensor]) -> float:
     """Of every token but the first of each probe. logits: (tokens, vocabulary) of all probes."""
-    rows = logits.split([len(ids) for ids in probes])
+    rows = torch.split(logits, [len(ids) for ids in probes])
     told = torch.cat([row[:-1] for row in rows])
     wanted = torch.cat([ids[1:] for ids in probes])
     return math.exp(min(700.0, float(F.cross_entropy(told, wanted))))  # e⁷⁰⁹ is the largest float
