@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,28 @@ def test_of_level_candidates_the_simplest_is_chosen() -> None:
         choice = told(found, order)
         assert (choice["best"], choice["chosen"]) == ("joined", "simple")
         assert "cannot be told from it, and simple is the simplest" in choice["reason"]
+
+
+def test_of_equally_simple_level_candidates_the_better_is_chosen() -> None:
+    one, other = candidate("one"), candidate("other")
+    found = {"base alone": [False] * 100, "one": [True] * 50 + [False] * 50, "other": [True] * 52 + [False] * 48}  # fmt: skip
+    for order in ([one, other], [other, one]):
+        assert told(found, order)["chosen"] == "other"
+
+
+def test_gains_are_told_by_subject_where_there_are_several() -> None:
+    """A specialist gains in its own subject alone."""
+    both = ("logic",) * 50 + ("science",) * 50
+    rows = [
+        replace(results("base alone", [False] * 100), subjects=both),
+        replace(results("logician", [True] * 50 + [False] * 50), subjects=both),
+    ]
+    (row,) = decide(rows, [candidate("logician")], 0)["candidates"]
+    gains = {domain: own["delta"] for domain, own in row["gain_by_domain"].items()}
+    assert gains == pytest.approx({"bench": 50, "bench/logic": 100, "bench/science": 0})
+    plain = [results("base alone", [False]), results("logician", [True])]
+    (row,) = decide(plain, [candidate("logician")], 0)["candidates"]
+    assert set(row["gain_by_domain"]) == {"bench"}
 
 
 def test_simple_is_fewer_adapters_then_the_base_then_whole_weights() -> None:

@@ -104,7 +104,8 @@ def decide(results: Sequence[Results], candidates: Sequence[Asked], seed: int) -
     level = [
         each for each in candidates if each is best or against_best[each.name][MEAN]["high"] >= 0
     ]
-    chosen = min(level, key=simplicity)
+    # of equally simple ones the better; of equals in that, too, the first
+    chosen = min(level, key=lambda each: (simplicity(each), -means[each.name]["score"]))
     rows = []
     for each in candidates:
         gains = _against(results, _alone(each), seed)[each.name]
