@@ -31,6 +31,7 @@ docs: $(READY) ## the pages that are made from the code
 gpu: $(READY) ## tests and figures that need a CUDA device
 	$(BIN)/pytest -m gpu
 	$(BIN)/python bench/train_gpu.py
+	$(BIN)/python bench/evaluate_gpu.py
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
