@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.nn.functional import ScalingType, scaled_mm
 
 from monotreme.errors import InputError
 from monotreme.models import load_model
@@ -130,6 +129,9 @@ def _by_row(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _scaled_product(x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
     """(T, N) bfloat16 of x (T, K) and a (N, K) matrix in float8."""
+    # Young in torch: nothing but float8 should hang on it.
+    from torch.nn.functional import ScalingType, scaled_mm
+
     rows, row_scales = _by_row(x)
     by_row = ScalingType.RowWise
     return scaled_mm(
