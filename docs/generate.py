@@ -15,7 +15,7 @@ from monotreme.recipe import Recipe
 DOCS = Path(__file__).parent
 
 ORDER = ["Curate", "SourceRef", "Decontaminate", "BenchmarkRef", "Judge", "Train", "ModelRef"]
-ORDER += ["Merge", "IntoRef", "AdapterRef", "Evaluate", "Release"]
+ORDER += ["Merge", "IntoRef", "AdapterRef", "MixedRef", "Evaluate", "Release"]
 
 RECIPE_HEAD = """# The recipe
 
@@ -66,6 +66,7 @@ def _title(name: str) -> str:
         "ModelRef": "train.base",
         "IntoRef": "An entry of merge.into or merge.candidates",
         "AdapterRef": "An entry of a merge's adapters",
+        "MixedRef": "An entry of a merge's models",
     }
     return lists.get(name, name.lower())
 

@@ -21,7 +21,7 @@ from monotreme.merge.choose import choose
 from monotreme.merge.files import DTYPES
 from monotreme.merge.preview import preview_of
 from monotreme.merge.target import Target, read_target
-from monotreme.merge.verify import fits_memory, tolerance, verify
+from monotreme.merge.verify import fits_memory, smoke, tolerance, verify
 from monotreme.merge.write import Tally, Written, copy_companions, write_merged
 from monotreme.records import Counts, digest
 from monotreme.run import Run, StageWork, versions
@@ -69,10 +69,12 @@ def merge_into(asked: Asked, folder: Path) -> dict[str, Any]:
     copy_companions(target.folder, folder, with_code=asked.trust)
     written = write_merged(target, slots, folder)
     facts = _facts(target, slots, written)
-    if fits_memory(facts["num_weights"]):
+    if not asked.is_sum:
+        proof: dict[str, Any] = smoke(target.folder, folder, trust=asked.trust)
+    elif fits_memory(facts["num_weights"]):
         dtype = max((DTYPES[name] for name in facts["dtypes"]), key=lambda d: torch.finfo(d).eps)
         with asked.as_adapter() as adapter:
-            proof: dict[str, Any] = verify(
+            proof = verify(
                 target.folder,
                 adapter,
                 folder,
@@ -171,7 +173,7 @@ def _merged_once(work: StageWork, asked: Asked, digests: Mapping[str, str]) -> d
     They stand beside the merge in a file that the stage's end takes away.
     """
     mine = [value for key, value in digests.items() if key.startswith(f"into/{asked.name}")]
-    weights = json.dumps([weight for _, weight in asked.adapters])
+    weights = asked.into.model_dump_json()
     key = digest(digests["adapter"], *mine, weights, json.dumps(versions()))
     work.forget()
     note = work.folder / f".{asked.name}.{key[:16]}.json"

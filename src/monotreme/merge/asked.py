@@ -11,6 +11,7 @@ from monotreme.errors import RefusedError
 from monotreme.merge.adapter import Slot, read_adapter
 from monotreme.merge.differences import differences, not_accepted
 from monotreme.merge.join import read_sum, write_joined
+from monotreme.merge.mix import Way, read_mixed
 from monotreme.merge.target import Target, check_fit, read_target
 from monotreme.recipe import IntoRef, ModelRef
 from monotreme.run import Run
@@ -25,6 +26,7 @@ class Asked:
 
     Attributes:
         adapters: folders with what multiplies their deltas, never 0; the trained one first.
+        models: whole models with what multiplies their differences to the target.
         trust: whether code that comes with the target may run.
     """
 
@@ -32,6 +34,13 @@ class Asked:
     target: Target
     adapters: tuple[Weighted, ...]
     trust: bool
+    models: tuple[tuple[Target, float], ...] = ()
+    seed: int = 0
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether it is a sum of adapters, which one adapter can stand for."""
+        return self.into.method == "sum" and not self.models
 
     @property
     def name(self) -> str:
@@ -43,6 +52,10 @@ class Asked:
         Raises:
             InputError, MismatchError, RefusedError: as `read_adapter` and `read_sum`.
         """
+        if not self.is_sum:
+            way = Way(self.into.method, self.into.density, self.into.share, self.seed)
+            adapters = [read_adapter(*weighted) for weighted in self.adapters]
+            return read_mixed(self.target, adapters, self.models, way)
         if len(self.adapters) == 1:
             return read_adapter(*self.adapters[0])
         return read_sum(self.adapters)
@@ -74,7 +87,9 @@ def read_asked(run: Run, into: IntoRef) -> Asked:
     others = ((run.locate(other.path), other.weight) for other in into.adapters)
     every = ((run.output("train", "adapter"), into.weight), *others)
     adapters = tuple(one for one in every if one[1] != 0)
-    return Asked(into, read_target(run.model(ref)), adapters, ref.trust_remote_code)
+    models = tuple((read_target(run.model(other)), other.weight) for other in into.models)
+    target = read_target(run.model(ref))
+    return Asked(into, target, adapters, ref.trust_remote_code, models, run.recipe.seed)
 
 
 def digests_of(run: Run, into: IntoRef) -> dict[str, str]:
@@ -85,6 +100,8 @@ def digests_of(run: Run, into: IntoRef) -> dict[str, str]:
         found[f"into/{name}/adapter {place}"] = sha256(run.locate(other.path))
         if other.questions is not None:
             found[f"into/{name}/questions {place}"] = sha256(run.locate(other.questions))
+    for place, model in enumerate(into.models):
+        found[f"into/{name}/model {place}"] = run.model_digest(model)
     return found
 
 
@@ -95,7 +112,9 @@ def check(asked: Asked, base: Target) -> None:
         MismatchError: another architecture, vocabulary or shape, or a missing layer.
         RefusedError: a quantised target, or a difference that the recipe does not accept by name.
     """
-    check_fit(asked.target, base, asked.slots(), asked.name)
+    slots = asked.slots()
+    # of whole models every weight is mixed, tied ones too; `read_mixed` has compared their shapes
+    check_fit(asked.target, base, {} if asked.models else slots, asked.name)
     found = not_accepted(differences(asked.target, base), asked.into.accept)
     for name, (ours, theirs) in found.items():
         raise RefusedError(

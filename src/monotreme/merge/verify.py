@@ -91,6 +91,29 @@ def verify(
     }
 
 
+def smoke(target: Path, merged: Path, *, trust: bool) -> dict[str, float | int]:
+    """Perplexity of the target and of the merged model on the probes, in bfloat16.
+
+    What there is for a mix that no adapter stands for: it loads, and still writes texts.
+
+    Raises:
+        InputError: a folder cannot be loaded.
+        MismatchError: the merged model gives no numbers.
+    """
+    from monotreme.models import load_model, load_tokenizer
+
+    tokenizer = load_tokenizer(target, trust)
+    probes = [torch.tensor(tokenizer(text)["input_ids"]) for text in PROBES]
+    told = [
+        _perplexity(_logits(load_model(folder, "bf16", trust), probes), probes)
+        for folder in (target, merged)
+    ]
+    if not math.isfinite(told[1]):
+        raise MismatchError("the merged model gives no numbers", "Mix with smaller weights")
+    tokens = sum(len(ids) for ids in probes)
+    return {"perplexity_target": told[0], "perplexity_merged": told[1], "num_tokens": tokens}
+
+
 def fits_memory(num_weights: int) -> bool:
     """Whether a model of so many weights can be held in float32."""
     return 4 * num_weights <= MEMORY_SHARE * memory_bytes()
@@ -107,4 +130,5 @@ def _perplexity(logits: Tensor, probes: list[Tensor]) -> float:
     rows = torch.split(logits, [len(ids) for ids in probes])
     told = torch.cat([row[:-1] for row in rows])
     wanted = torch.cat([ids[1:] for ids in probes])
-    return math.exp(min(700.0, float(F.cross_entropy(told, wanted))))  # e⁷⁰⁹ is the largest float
+    # e⁷⁰⁹ is the largest float; what is no number stays none
+    return math.exp(min(float(F.cross_entropy(told, wanted)), 700.0))

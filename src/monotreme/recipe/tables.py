@@ -85,6 +85,15 @@ class AdapterRef(Table):
     )
 
 
+Method = Literal["sum", "ties", "dare", "dare_ties", "slerp"]
+
+
+class MixedRef(ModelRef):
+    """A whole model that goes into a merge by its difference to the target."""
+
+    weight: float = Field(1, description="What multiplies the difference.")
+
+
 class IntoRef(ModelRef):
     """A model that the adapter is merged into."""
 
@@ -95,6 +104,16 @@ class IntoRef(ModelRef):
     )
     adapters: list[AdapterRef] = Field(
         default_factory=list, description="Further adapters of the same base; deltas are added up."
+    )
+    models: list[Annotated[MixedRef, _named("model")]] = Field(
+        default_factory=list, description="Whole models of the same base that go in, too."
+    )
+    method: Method = Field("sum", description="How the deltas of adapters and models are mixed.")
+    density: float = Field(
+        0.5, gt=0, le=1, description="Share of a delta's elements that ties and dare keep."
+    )
+    share: float = Field(
+        0.5, ge=0, le=1, description="How far slerp goes from the target to the model."
     )
     accept: list[str] = Field(
         default_factory=list,
@@ -111,8 +130,12 @@ class IntoRef(ModelRef):
 
     @model_validator(mode="after")
     def _something_is_merged(self) -> "IntoRef":
-        if not any([self.weight, *(other.weight for other in self.adapters)]):
+        others = [*(a.weight for a in self.adapters), *(m.weight for m in self.models)]
+        if not any([self.weight, *others]):
             raise ValueError("every weight is 0: nothing would be merged")
+        alone = not self.weight and not self.adapters and len(self.models) == 1
+        if self.method == "slerp" and not alone:
+            raise ValueError("slerp is between two models: weight: 0, no adapters, one of models")
         return self
 
 
@@ -265,6 +288,12 @@ class Merge(Table):
     def _candidates_are_measured(self) -> "Merge":
         if bool(self.candidates) != bool(self.select):
             raise ValueError("`candidates` and `select`, the benchmarks that choose, go together")
+        mixes = [each.id for each in self.candidates if each.method != "sum" or each.models]
+        if mixes:
+            raise ValueError(
+                f"candidate {mixes[0]} is no sum of adapters, and only those are measured without "
+                "being written; make it under `into` and evaluate it"
+            )
         return self
 
 
