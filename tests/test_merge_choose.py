@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,18 @@ def test_of_level_candidates_the_simplest_is_chosen() -> None:
         choice = told(found, order)
         assert (choice["best"], choice["chosen"]) == ("joined", "simple")
         assert "cannot be told from it, and simple is the simplest" in choice["reason"]
+
+
+def test_targets_of_one_name_are_told_apart_and_one_target_has_one_name() -> None:
+    """Two folders called `tuned`; and the base once as `base`, once by its path."""
+    right, wrong = [True] * 100, [False] * 100
+    first, second = candidate("a", model="one/tuned"), candidate("b", model="two/tuned")
+    found = {"tuned alone": right, "tuned of b alone": wrong, "a": right, "b": right}
+    gains = {row["id"]: row["gain"]["delta"] for row in told(found, [first, second])["candidates"]}
+    assert gains == {"a": 0, "b": 100}
+    named = replace(candidate("c", model="some/folder"), target=candidate("d").target)
+    choice = told({"base alone": wrong, "d": right, "c": right}, [candidate("d"), named])
+    assert [row["gain"]["delta"] for row in choice["candidates"]] == [100, 100]
 
 
 def test_simple_is_fewer_adapters_then_the_base_then_whole_weights() -> None:
