@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from monotreme import pipeline, train
 from monotreme.errors import InputError
 from monotreme.run import Run
+from monotreme.train import parallel
 from monotreme.train.parallel import deal
 
 
@@ -157,3 +158,35 @@ def test_torchrun_of_what_is_up_to_date_ends(
     (run.folder / "train/record.json").unlink()
     pipeline.follow(run.folder, tmp_path)
     assert len(met) == 2
+
+
+def test_ranks_that_are_all_told_to_stop_end_after_the_step(make_run: Callable[..., Run]) -> None:
+    """As torchrun tells them, and a terminal's Ctrl-C: nothing of the steps done is lost."""
+    run = prepared(make_run, "stopped", epochs=500)
+    with run.open():
+        pass
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom monotreme import train\n"
+        "from monotreme.run import open_run\nrun = open_run(Path(sys.argv[1]))\n"
+        "train.follow(run, 'env://') if os.environ['RANK'] == '1' else train.execute(run)\n"
+    )
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(parallel._free_port())}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(run.folder)],
+            env={**os.environ, **place, "RANK": str(rank), "WORLD_SIZE": "2"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    log = run.folder / "train/log.jsonl"
+    end = time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") > 3) and time.monotonic() < end:
+        time.sleep(0.1)
+    for rank in ranks[::-1]:
+        rank.send_signal(signal.SIGTERM)
+    said = [rank.communicate(timeout=120)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [128 + signal.SIGTERM] * 2, said
+    (checkpoint,) = (run.folder / "train/checkpoints").glob("step-*")
+    assert int(checkpoint.name[5:]) == log.read_text().count("\n")
