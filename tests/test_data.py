@@ -1,5 +1,7 @@
 """The encoded set: the same from the cache as made, made again where anything behind it changed."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +81,36 @@ def test_a_damaged_set_is_made_again(
         path.write_bytes(content[:-7] if harm == "cut" else content[:-9] + b"123456789")
     assert training_data(run, tiny_model, 300).encoded.digest == made
     assert encodings == [9, 9]
+
+
+def test_two_processes_encode_once(make_run: Callable[..., Run], tiny_model: Path) -> None:
+    """As the ranks of torchrun do, which all come to it at the same time."""
+    run = stage(make_run, uneven(9))
+    with run.open():
+        pass
+    told = run.folder / "told"
+    code = f"""
+import time
+from pathlib import Path
+from monotreme.run import open_run
+from monotreme.train import data
+encode = data.encode
+def slow(*given):
+    with open({str(told)!r}, "a") as lines:
+        lines.write("encoded\\n")
+    time.sleep(3)
+    return encode(*given)
+data.encode = slow
+run = open_run(Path({str(run.folder)!r}))
+print(data.training_data(run, Path({str(tiny_model)!r}), 300).encoded.digest)
+"""
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)
+    ]
+    digests = [each.communicate(timeout=120)[0] for each in both]
+    assert [each.returncode for each in both] == [0, 0]
+    assert digests[0] == digests[1]
+    assert told.read_text() == "encoded\n"
 
 
 def test_held_out_questions_are_trained_on_by_nobody(make_run: Callable[..., Run]) -> None:

@@ -90,6 +90,18 @@ def test_gains_are_told_by_subject_where_there_are_several() -> None:
     assert set(row["gain_by_domain"]) == {"bench"}
 
 
+def test_targets_of_one_name_are_told_apart_and_one_target_has_one_name() -> None:
+    """Two folders called `tuned`; and the base once as `base`, once by its path."""
+    right, wrong = [True] * 100, [False] * 100
+    first, second = candidate("a", model="one/tuned"), candidate("b", model="two/tuned")
+    found = {"tuned alone": right, "tuned of b alone": wrong, "a": right, "b": right}
+    gains = {row["id"]: row["gain"]["delta"] for row in told(found, [first, second])["candidates"]}
+    assert gains == {"a": 0, "b": 100}
+    named = replace(candidate("c", model="some/folder"), target=candidate("d").target)
+    choice = told({"base alone": wrong, "d": right, "c": right}, [candidate("d"), named])
+    assert [row["gain"]["delta"] for row in choice["candidates"]] == [100, 100]
+
+
 def test_simple_is_fewer_adapters_then_the_base_then_whole_weights() -> None:
     order = [candidate("a"), candidate("b", weight=0.5), candidate("c", model="other"), candidate("d", 2)]  # fmt: skip
     assert sorted([*order[2:], *order[:2]], key=simplicity) == order

@@ -99,3 +99,12 @@ def test_what_decides_how_a_model_is_used_is_compared(tmp_path: Path, tiny_model
     found = differences(read_target(other), base)
     assert found["chat_template"] == ("absent", "other")
     assert "eos_token" not in found
+
+
+def test_a_card_that_is_no_utf_8_is_no_reason_to_stop(tiny_model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    (other / "README.md").write_bytes("---\nlicense: mit\n---\nun café".encode("latin-1"))
+    (other / "chat_template.jinja").write_bytes(b"caf\xe9")
+    found = differences(read_target(other), read_target(tiny_model))
+    assert found == {"license": ("absent", "mit"), "chat_template": ("absent", r"caf\xe9")}

@@ -3,6 +3,7 @@ one but for the order of a sum; the run ends as if there were one; a lost proces
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from monotreme import train
+from monotreme import pipeline, train
 from monotreme.errors import InputError
 from monotreme.run import Run
+from monotreme.train import parallel
 from monotreme.train.parallel import deal
 
 
@@ -100,7 +102,7 @@ def test_a_lost_follower_is_one_line_and_the_next_run_finishes(
 import sys
 from dataclasses import replace
 from pathlib import Path
-from monotreme import train
+from monotreme import pipeline, train
 from monotreme.errors import InputError
 from monotreme.run import open_run
 try:
@@ -128,3 +130,63 @@ except InputError as error:
     short = replace(prepared(make_run, "lost", epochs=1), force=True)
     train.execute(short)
     assert short.record("train")["facts"]["num_steps"] == 4
+
+
+def test_a_follower_that_ends_before_it_meets_is_not_waited_for(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = replace(prepared(make_run, "early"), num_gpus=2)
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    started = time.monotonic()
+    with pytest.raises(InputError, match="ended before it began"):
+        train.execute(run)
+    assert time.monotonic() - started < 60
+
+
+def test_torchrun_of_what_is_up_to_date_ends(
+    make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 has nothing to do and never meets the other."""
+    run = prepared(make_run, "done")
+    finish(run, "curate", sums(18))
+    train.execute(run)
+    met: list[Run] = []
+    monkeypatch.setattr(train, "follow", lambda run, _address: met.append(run))
+    pipeline.follow(run.folder, tmp_path)
+    assert not met
+    pipeline.follow(run.folder, tmp_path, force=True)
+    (run.folder / "train/record.json").unlink()
+    pipeline.follow(run.folder, tmp_path)
+    assert len(met) == 2
+
+
+def test_ranks_that_are_all_told_to_stop_end_after_the_step(make_run: Callable[..., Run]) -> None:
+    """As torchrun tells them, and a terminal's Ctrl-C: nothing of the steps done is lost."""
+    run = prepared(make_run, "stopped", epochs=500)
+    with run.open():
+        pass
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom monotreme import train\n"
+        "from monotreme.run import open_run\nrun = open_run(Path(sys.argv[1]))\n"
+        "train.follow(run, 'env://') if os.environ['RANK'] == '1' else train.execute(run)\n"
+    )
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(parallel._free_port())}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(run.folder)],
+            env={**os.environ, **place, "RANK": str(rank), "WORLD_SIZE": "2"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    log = run.folder / "train/log.jsonl"
+    end = time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") > 3) and time.monotonic() < end:
+        time.sleep(0.1)
+    for rank in ranks[::-1]:
+        rank.send_signal(signal.SIGTERM)
+    said = [rank.communicate(timeout=120)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [128 + signal.SIGTERM] * 2, said
+    (checkpoint,) = (run.folder / "train/checkpoints").glob("step-*")
+    assert int(checkpoint.name[5:]) == log.read_text().count("\n")

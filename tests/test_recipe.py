@@ -41,6 +41,8 @@ def test_the_least_recipe_has_the_papers_settings():
         ("train.zzz", 1, r"train\.zzz is not a key\. Known keys are allow_unchecked, alpha, "),
         ("train.rank", 0, r"train\.rank = 0: .*greater than or equal to 1"),
         ("train.dropout", 1.0, r"train\.dropout = 1\.0"),
+        ("train.epochs", float("inf"), r"train\.epochs = inf"),
+        ("merge.into", [{"id": "a", "weight": float("nan")}], r"merge\.into\.0\.weight = nan"),
         ("decontaminate.drop", ["maybe"], r"decontaminate\.drop\.0 = 'maybe'"),
         ("curate.sources", ["math", "math"], "curate.sources: id 'math' is given twice"),
         ("curate.sources", [], r"curate\.sources"),

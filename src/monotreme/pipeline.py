@@ -127,11 +127,17 @@ def _check_before(run: Run, first: str) -> None:
             raise InputError(problem, f"Run `monotreme {name}`, or `monotreme run` for all stages")
 
 
-def follow(where: Path, runs: Path, overrides: Sequence[str] = ()) -> None:
-    """Help the training of this run that the process of rank 0 leads (torchrun's environment)."""
+def follow(where: Path, runs: Path, overrides: Sequence[str] = (), force: bool = False) -> None:
+    """Help the training of this run that the process of rank 0 leads (torchrun's environment).
+
+    Where that process has nothing to do, as the training is up to date, there is nothing to help with.
+    """
     from monotreme import train
 
-    train.follow(find_run(where, runs, overrides), "env://")
+    run = find_run(where, runs, overrides)
+    finished = (run.folder / train.NAME / "record.json").exists()
+    if force or not (finished and run.is_current(train.NAME, train.inputs(run))):
+        train.follow(run, "env://")
 
 
 def push(run: Run, confirm: Callable[[Sequence[object]], bool]) -> list[str]:

@@ -197,7 +197,7 @@ def train(
     if int(os.environ.get("RANK", "0")):  # torchrun started it to help the one of rank 0
         from monotreme import pipeline
 
-        pipeline.follow(where, runs, set_ or ())
+        pipeline.follow(where, runs, set_ or (), force)
         return
     execute(("train",), where, set_, runs, force, as_json, quiet, gpus)
 

@@ -8,13 +8,14 @@ the paired difference reaches zero) is level with it, and of those that are leve
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from monotreme.encoders import find_encoder
 from monotreme.merge.asked import Asked
-from monotreme.records import digest, read_questions
+from monotreme.records import read_questions
 from monotreme.rows import BadRow, read_file
 from monotreme.run import Run, StageWork
 from monotreme.scoring.deltas import MEAN, delta_rows, score_rows
@@ -43,9 +44,9 @@ def choose(run: Run, work: StageWork, candidates: Sequence[Asked]) -> Row:
     precision, budget = settings.precision, settings.batch_tokens
     loaded = Loaded(partial(load_scorer, precision=precision, batch_tokens=budget))
     tables: list[pa.Table] = []
-    for target in dict.fromkeys(each.target.folder for each in candidates):
+    for target, alone in alone_names(candidates).items():
         mine = [each for each in candidates if each.target.folder == target]
-        tables += _items(work, loaded, mine, tasks, (precision, str(budget)))
+        tables += _items(work, loaded, alone, mine, tasks, (precision, str(budget)))
     items = pa.concat_tables(tables).replace_schema_metadata(None)
     choice = decide(results_of(items), candidates, run.recipe.seed)
     overlaps = {each.name: overlap(run, each) for each in candidates}
@@ -60,23 +61,24 @@ def choose(run: Run, work: StageWork, candidates: Sequence[Asked]) -> Row:
 def _items(
     work: StageWork,
     loaded: Loaded,
+    alone: str,
     candidates: Sequence[Asked],
     tasks: Sequence[Task],
     settings: Sequence[str],
 ) -> list[pa.Table]:
-    """The records of candidates with one target, and of the target alone."""
+    """The records of candidates with one target, and of the target, which is called `alone`."""
     target = candidates[0]
-    weights = digest(*(sha256(path) for path in sorted(target.target.folder.glob("*.safetensors"))))
+    model = sha256(target.target.folder)  # its tokenizer and settings decide scores too
     found = []
 
     def ask(name: str, adapter: Any, same: Sequence[str]) -> None:
         load = partial(loaded.scorer, target.target.folder, adapter, target.trust)
         for task in tasks:
             make = partial(items_of, name, task, load)
-            key = [weights, *same, *settings, *asked_of(task)]
+            key = [model, *same, *settings, *asked_of(task)]
             found.append(kept(work, f"{name}-{task.benchmark.id}", key, make))
 
-    ask(_alone(target), None, [])
+    ask(alone, None, [])
     for each in candidates:
         with each.as_adapter() as adapter:
             parts = [f"{sha256(folder)} {weight}" for folder, weight in each.adapters]
@@ -84,8 +86,14 @@ def _items(
     return found
 
 
-def _alone(asked: Asked) -> str:
-    return f"{asked.into.model.rstrip('/').rsplit('/', 1)[-1]}{ALONE}"
+def alone_names(candidates: Sequence[Asked]) -> dict[Path, str]:
+    """What every target is called that has no adapter, by its folder; no two are called the same."""
+    found: dict[Path, str] = {}
+    for each in candidates:
+        name = each.into.model.rstrip("/").rsplit("/", 1)[-1]
+        name = f"{name} of {each.name}" if f"{name}{ALONE}" in found.values() else name
+        found.setdefault(each.target.folder, f"{name}{ALONE}")
+    return found
 
 
 # ── the decision ─────────────────────────────────────────────────────────────────────────────────
@@ -106,9 +114,10 @@ def decide(results: Sequence[Results], candidates: Sequence[Asked], seed: int) -
     ]
     # of equally simple ones the better; of equals in that, too, the first
     chosen = min(level, key=lambda each: (simplicity(each), -means[each.name]["score"]))
-    rows = []
+    rows, names = [], alone_names(candidates)
     for each in candidates:
-        gains = _against(results, _alone(each), seed)[each.name]
+        alone = names[each.target.folder]
+        gains = _against(results, alone, seed)[each.name]
         rows.append(
             {
                 "id": each.name,
@@ -116,7 +125,7 @@ def decide(results: Sequence[Results], candidates: Sequence[Asked], seed: int) -
                 "adapters": [{"adapter": str(folder), "weight": w} for folder, w in each.adapters],
                 **{key: means[each.name][key] for key in ("score", "stderr", "low", "high")},
                 "gain": _difference(gains[MEAN]),
-                "gain_by_domain": _domains(results, each.name, _alone(each), seed),
+                "gain_by_domain": _domains(results, each.name, alone, seed),
                 "against_best": None
                 if each is best
                 else _difference(against_best[each.name][MEAN]),

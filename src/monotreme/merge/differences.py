@@ -57,7 +57,7 @@ def _facts(model: Target) -> dict[str, Any]:
     tokens = {**_read(model.folder / "special_tokens_map.json"), **tokenizer}
     special = {key: _text(tokens[key]) for key in sorted(tokens) if key.endswith("_token")}
     template = model.folder / "chat_template.jinja"
-    chat = template.read_text(encoding="utf-8") if template.is_file() else None
+    chat = _text_of(template) if template.is_file() else None
     more = {"chat_template": chat or tokenizer.get("chat_template"), "license": _license(model)}
     return {name: v for name, v in {**config, **special, **more}.items() if v is not None}
 
@@ -65,7 +65,7 @@ def _facts(model: Target) -> dict[str, Any]:
 def _license(model: Target) -> str | None:
     """What the front matter of the model's card says; None where it says nothing that can be read."""
     card = model.folder / "README.md"
-    found = FRONT_MATTER.match(card.read_text(encoding="utf-8")) if card.is_file() else None
+    found = FRONT_MATTER.match(_text_of(card)) if card.is_file() else None
     try:
         front = yaml.safe_load(found[1]) if found else None
     except yaml.YAMLError:
@@ -76,6 +76,11 @@ def _license(model: Target) -> str | None:
 
 def _read(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
+
+
+def _text_of(path: Path) -> str:
+    """Of a file that is compared and shown alone; bytes that are no UTF-8 are no reason to stop."""
+    return path.read_text(encoding="utf-8", errors="backslashreplace")
 
 
 def _text(token: Any) -> Any:

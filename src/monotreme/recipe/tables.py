@@ -13,7 +13,7 @@ NAME = r"^\w[\w.-]*$"  # becomes a folder's name: never `..`
 
 
 class Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _named(key: str) -> BeforeValidator:

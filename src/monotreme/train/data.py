@@ -5,18 +5,20 @@ the limit. Several processes, and a training that goes on, read it instead of en
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from monotreme.records import Dropped, Question, digest, read_questions
 from monotreme.run import Run
-from monotreme.storage import remove, sha256, writing
+from monotreme.storage import remove, sha256, storage_errors, writing
 from monotreme.train.encode import Encoded, encode, load_tokenizer
 
 LAYOUT = "1"  # of the cached files and of what `encode` makes; another one is another set
@@ -53,17 +55,28 @@ def training_data(run: Run, tokenizer_folder: Path, limit: int) -> Data:
     questions = read_questions(path)
     key = digest(LAYOUT, sha256(path), _tokenizer_digest(tokenizer_folder), str(limit))
     folder = run.cache("encoded") / key[:16]
-    found = _opened(folder)
-    if found is None:
-        tokenizer = load_tokenizer(tokenizer_folder, run.recipe.train.base.trust_remote_code)
-        _write(folder, questions, *encode(tokenizer, questions, limit))
+    with _alone(run.cache("encoded.lock")):
         found = _opened(folder)
-        assert found is not None  # it was just written
+        if found is None:
+            tokenizer = load_tokenizer(tokenizer_folder, run.recipe.train.base.trust_remote_code)
+            _write(folder, questions, *encode(tokenizer, questions, limit))
+            found = _opened(folder)
+            assert found is not None  # it was just written
     encoded, kept, reasons = found
     dropped = [Dropped(questions[i], reason, detail) for i, reason, detail in reasons]
     return _split(
         encoded, [questions[i] for i in kept], dropped, run.recipe.train.validation, run.recipe.seed
     )
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait while another process, such as the next rank, makes or mends what this one would."""
+    with storage_errors(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock).acquire()
+    with held:
+        yield
 
 
 def _tokenizer_digest(folder: Path) -> str:

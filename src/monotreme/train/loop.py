@@ -153,7 +153,11 @@ def follow(
     model: Any, encoded: Encoded, settings: Settings, team: Team, held_out: Encoded | None = None
 ) -> None:
     """Give the leader of the team the gradients of this rank's questions, until it says stop."""
-    with deterministic(), prepared(model, encoded, settings, team, held_out) as work:
+    with (
+        interruption(),  # the leader hears of it too, and says when
+        deterministic(),
+        prepared(model, encoded, settings, team, held_out) as work,
+    ):
         while (step := team.await_step(work.parameters)) != STOP:
             if step == VALIDATE:
                 work.validation_loss()

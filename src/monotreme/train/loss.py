@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -64,25 +65,32 @@ def question_losses(model: Any) -> Iterator[Losses]:
     """
     base = model.get_base_model()
     head = base.get_output_embeddings()
-    taken = _can_go(base, head)
+    taken, adapted = _can_go(base, head), isinstance(head, LoraLayer)
     try:
         if taken:
             base.set_output_embeddings(nn.Identity())
-        yield lambda row, autocast: _losses(model, head.weight if taken else None, row, autocast)
+        yield lambda row, autocast: _losses(
+            model, head.weight if taken else None, adapted, row, autocast
+        )
     finally:
         base.set_output_embeddings(head)
 
 
-def _losses(model: Any, head_VH: Tensor | None, row: MicroBatch, autocast: bool) -> Tensor:
+def _losses(
+    model: Any, head_VH: Tensor | None, adapted: bool, row: MicroBatch, autocast: bool
+) -> Tensor:
+    """An adapted head is given the whole row, for the masks of its dropout are of all tokens."""
     device = next(model.parameters()).device
+    predicts = row.predicts.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
         told = model(
             input_ids=row.ids.to(device),
             position_ids=row.position_ids.to(device),
-            logits_to_keep=row.predicts.to(device),
+            logits_to_keep=0 if adapted else predicts,
             use_cache=False,
             **boundaries(row.cu_seq_lens.to(device), row.max_length),
         ).logits[0]
+    told = told[predicts] if adapted else told
     labels_A = row.labels.to(device)
     weights_A = row.weights.to(device, _precise(told).dtype)
     if head_VH is None:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from select import select
 
 import numpy as np
 import torch
@@ -136,8 +137,11 @@ def leading(num_ranks: int, folder: Path) -> Iterator[Team]:
             f"--gpus {num_ranks}: this machine has {torch.cuda.device_count()}", "Ask for fewer"
         )
     address = f"tcp://127.0.0.1:{_free_port()}"
-    followers = [_start(rank, num_ranks, address, folder) for rank in range(1, num_ranks)]
+    ready, told = os.pipe()
+    followers = [_start(rank, num_ranks, address, folder, told) for rank in range(1, num_ranks)]
+    os.close(told)
     try:
+        _await_all(ready, followers)
         with _joined(0, num_ranks, address) as team:
             yield team
     except MonotremeError:
@@ -155,11 +159,33 @@ def leading(num_ranks: int, folder: Path) -> Iterator[Team]:
             _end(follower)
 
 
-def _start(rank: int, size: int, address: str, folder: Path) -> subprocess.Popen[bytes]:
-    """A follower in a session of its own: Ctrl-C is for the leader, which tells it to stop."""
+def _start(rank: int, size: int, address: str, folder: Path, told: int) -> subprocess.Popen[bytes]:
+    """A follower in a session of its own: Ctrl-C is for the leader, which tells it to stop.
+
+    Args:
+        told: the end of a pipe that it writes a byte to when it is ready to meet.
+    """
     command = [sys.executable, "-m", "monotreme.train.follow", str(folder), address]
-    environment = {**os.environ, "MONOTREME_RANK": f"{rank}/{size}"}
-    return subprocess.Popen(command, env=environment, start_new_session=True)
+    environment = {**os.environ, "MONOTREME_RANK": f"{rank}/{size}", "MONOTREME_READY": str(told)}
+    return subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=[told])
+
+
+def _await_all(ready: int, followers: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Return when every follower is ready to meet; waiting for one that has ended would be for long.
+
+    Raises:
+        InputError: one has ended before.
+    """
+    waiting, came = len(followers), b"!"
+    with open(ready, "rb", buffering=0) as pipe:
+        while waiting and came and not any(f.poll() for f in followers):
+            if select([pipe], [], [], 1)[0]:
+                came = pipe.read(waiting)  # nothing, once none is left who could tell
+                waiting -= len(came)
+    if waiting:
+        raise InputError(
+            "a process of the training ended before it began", "Look at what it said above"
+        )
 
 
 def _end(follower: subprocess.Popen[bytes]) -> None:
@@ -193,5 +219,8 @@ def following(address: str) -> Iterator[Team]:
     """The team as a follower that `leading` or torchrun has started sees it."""
     given = os.environ.get("MONOTREME_RANK") or f"{os.environ['RANK']}/{os.environ['WORLD_SIZE']}"
     rank, _, size = given.partition("/")
+    if "MONOTREME_READY" in os.environ:
+        os.write(told := int(os.environ["MONOTREME_READY"]), b"!")
+        os.close(told)
     with _joined(int(rank), int(size), address) as team:
         yield team
