@@ -104,7 +104,9 @@ data.encode = slow
 run = open_run(Path({str(run.folder)!r}))
 print(data.training_data(run, Path({str(tiny_model)!r}), 300).encoded.digest)
 """
-    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)
+    ]
     digests = [each.communicate(timeout=120)[0] for each in both]
     assert [each.returncode for each in both] == [0, 0]
     assert digests[0] == digests[1]

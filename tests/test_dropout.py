@@ -170,7 +170,9 @@ def test_neither_cut_nor_order_changes_loss_or_gradient(
     tiny_model: Path, encoded: Encoded, weighting: Any, head: list[str]
 ) -> None:
     """One row a question, some rows, one row, and backwards; with dropout, in float64."""
-    model = in_float64(fresh_model(tiny_model, 0.3, [*MLP, "q_proj", "k_proj", "v_proj", "o_proj", *head]))
+    model = in_float64(
+        fresh_model(tiny_model, 0.3, [*MLP, "q_proj", "k_proj", "v_proj", "o_proj", *head])
+    )
     draws = key_dropout(model, 0)
     forth, back = np.arange(9), np.arange(9)[::-1].copy()
     expected = step_loss(model, encoded, forth, weighting, 1, draws)

@@ -159,9 +159,7 @@ def leading(num_ranks: int, folder: Path) -> Iterator[Team]:
             _end(follower)
 
 
-def _start(
-    rank: int, size: int, address: str, folder: Path, told: int
-) -> subprocess.Popen[bytes]:
+def _start(rank: int, size: int, address: str, folder: Path, told: int) -> subprocess.Popen[bytes]:
     """A follower in a session of its own: Ctrl-C is for the leader, which tells it to stop.
 
     Args:
