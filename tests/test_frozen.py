@@ -105,6 +105,10 @@ def test_the_head_and_the_adapter_stay_as_they_are(tiny_model: Path) -> None:
     assert kinds["base_model.model.model.layers.0.mlp.up_proj.base_layer"] is frozen.Fp8Linear
     assert kinds["base_model.model.model.layers.0.self_attn.q_proj"] is frozen.Fp8Linear
     assert all(p.dtype == torch.float32 for p in trainable(model).values())
+    adapted = frozen.load_base(tiny_model, "fp8", False, ATTENTION, CPU)
+    adapted = add_adapter(adapted, lora_config(4, 8, 0.1, ["lm_head"]), 0)
+    frozen.to_float8(adapted)
+    assert type(adapted.base_model.model.lm_head.base_layer) is nn.Linear
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp8", "nf4"])

@@ -108,6 +108,13 @@ def test_an_answer_ends_before_what_ends_it(scorer: Scorer) -> None:
     stop = whole[len(whole) // 2]
     cut = harness.answer(scorer, "What is 2 plus 2?", {"until": [stop], "max_gen_toks": 12})
     assert cut == whole[: whole.find(stop)]
+    none = harness.answer(scorer, "What is 2 plus 2?", {"until": [""], "max_gen_toks": 12})
+    assert none == whole  # as the harness has it: an empty text ends nothing
+
+
+def test_an_answer_that_leaves_no_room_for_its_question_is_refused(scorer: Scorer) -> None:
+    with pytest.raises(InputError, match=r"answers of 512 tokens, the model reads 512 in all"):
+        harness.answer(scorer, "What is 2 plus 2?", {"max_gen_toks": scorer.max_length})
 
 
 def test_ours_and_theirs_are_not_mixed() -> None:

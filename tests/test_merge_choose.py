@@ -14,7 +14,7 @@ from conftest import finish, sums
 from merging import weights, write_adapter
 
 from monotreme import evaluate, merge
-from monotreme.errors import RecipeError, RefusedError
+from monotreme.errors import InputError, RecipeError, RefusedError
 from monotreme.merge.asked import Asked
 from monotreme.merge.choose import decide, overlap, simplicity
 from monotreme.merge.target import Target
@@ -205,6 +205,9 @@ def test_overlap_is_the_share_with_a_neighbour(ready: Callable[..., Run], tmp_pa
     assert len(found) == 2
     assert found[0] >= 0.5
     assert found[1] == 0
+    known.write_text('{"x": 1}\n', encoding="utf-8")
+    with pytest.raises(InputError, match="no row with an `instruction`"):
+        overlap(run, merge.read_asked(run, run.recipe.merge.candidates[0]))
 
 
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,17 +11,21 @@ from conftest import write_model
 from merging import DTYPES, cast, merged, weights, write_adapter
 from torch import Tensor
 
+from monotreme.errors import RefusedError
 from monotreme.merge import read_adapter, read_target
+from monotreme.merge.asked import Asked, check
 from monotreme.merge.change import Factors
 from monotreme.merge.differences import differences
 from monotreme.merge.preview import (
     cosine,
     delta_norm,
     needs,
+    preview_of,
     sampled_rows,
     sign_conflicts,
     unchanged_share,
 )
+from monotreme.recipe import IntoRef
 
 
 def drawn(rank: int, seed: int, outputs: int = 40, inputs: int = 24) -> Factors:
@@ -108,3 +113,19 @@ def test_a_card_that_is_no_utf_8_is_no_reason_to_stop(tiny_model: Path, tmp_path
     (other / "chat_template.jinja").write_bytes(b"caf\xe9")
     found = differences(read_target(other), read_target(tiny_model))
     assert found == {"license": ("absent", "mit"), "chat_template": ("absent", r"caf\xe9")}
+
+
+@pytest.mark.parametrize("kind", [{"use_dora": True}, {"modules_to_save": ["lm_head"]}])
+def test_what_is_no_delta_is_refused_before_anything_is_written(
+    tiny_model: Path, tmp_path: Path, kind: dict[str, Any]
+) -> None:
+    """With a weight, or beside an adapter that leaves that layer alone."""
+    odd = write_adapter(tmp_path / "odd", tiny_model, **kind)
+    other = write_adapter(tmp_path / "other", tiny_model, target_modules=["q_proj"])
+    base = read_target(tiny_model)
+    for adapters in [((odd, 0.5),), ((odd, 1.0), (other, 1.0))]:
+        asked = Asked(IntoRef(id="x"), base, adapters, False)
+        for refuse in (check, lambda asked, base: preview_of(asked, base, tmp_path)):
+            with pytest.raises(RefusedError, match="more than a delta"):
+                refuse(asked, base)
+    check(Asked(IntoRef(id="x"), base, ((odd, 1.0),), False), base)

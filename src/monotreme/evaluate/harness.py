@@ -237,17 +237,25 @@ def answer(scorer: Scorer, context: str, settings: Mapping[str, Any]) -> str:
 
     Args:
         settings: the harness's generation_kwargs: until, max_gen_toks, do_sample, temperature, …
+
+    Raises:
+        InputError: answer and context do not go into the model together.
     """
     tokenizer, model = scorer.tokenizer, scorer.model
     rest = dict(settings)
     until = rest.pop("until", None) or []
-    until = [until] if isinstance(until, str) else list(until)
+    until = [stop for stop in ([until] if isinstance(until, str) else until) if stop]
     num = int(rest.pop("max_gen_toks", NEW_TOKENS))
+    if num >= scorer.max_length:
+        raise InputError(
+            f"a task asks for answers of {num:,} tokens, the model reads {scorer.max_length:,} in all",
+            "Leave this task out, or use a model for longer texts",
+        )
     rest.setdefault("do_sample", False)
     if not rest["do_sample"]:
         rest.pop("temperature", None)  # tasks say 0 for greedy, which transformers does not take
     ids = tokenizer(context, return_tensors="pt")["input_ids"]
-    ids = ids[:, -max(1, scorer.max_length - num) :].to(model.device)
+    ids = ids[:, num - scorer.max_length :].to(model.device)
     stops = {"stop_strings": until, "tokenizer": tokenizer} if until else {}
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     made = model.generate(

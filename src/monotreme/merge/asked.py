@@ -10,7 +10,7 @@ from typing import Any
 from monotreme.errors import RefusedError
 from monotreme.merge.adapter import Slot, read_adapter
 from monotreme.merge.differences import differences, not_accepted
-from monotreme.merge.join import read_sum, write_joined
+from monotreme.merge.join import check_delta, read_sum, write_joined
 from monotreme.merge.mix import Way, read_mixed
 from monotreme.merge.target import Target, check_fit, read_target
 from monotreme.recipe import IntoRef, ModelRef
@@ -56,16 +56,23 @@ class Asked:
             way = Way(self.into.method, self.into.density, self.into.share, self.seed)
             adapters = [read_adapter(*weighted) for weighted in self.adapters]
             return read_mixed(self.target, adapters, self.models, way)
-        if len(self.adapters) == 1:
+        if self.is_whole:
             return read_adapter(*self.adapters[0])
-        return read_sum(self.adapters)
+        slots = read_sum(self.adapters)
+        for name, slot in slots.items():
+            check_delta(name, slot)
+        return slots
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is one adapter just as it is, which alone may hold more than deltas."""
+        return len(self.adapters) == 1 and self.adapters[0][1] == 1
 
     @contextmanager
     def as_adapter(self) -> Iterator[Path]:
         """A folder with one adapter that is all of them together, while the block lasts."""
-        folder, weight = self.adapters[0]
-        if len(self.adapters) == 1 and weight == 1:
-            yield folder
+        if self.is_whole:
+            yield self.adapters[0][0]
             return
         with TemporaryDirectory() as temporary:
             write_joined(self.adapters, joined := Path(temporary) / "adapter")

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from monotreme.encoders import find_encoder
+from monotreme.errors import InputError
 from monotreme.merge.asked import Asked
 from monotreme.records import read_questions
 from monotreme.rows import BadRow, read_file
@@ -236,4 +237,10 @@ def overlap(run: Run, asked: Asked) -> list[float]:
 def _texts(run: Run, path: str) -> list[str]:
     rows = (row for row in read_file(run.locate(path)) if not isinstance(row, BadRow))
     parts = ((row.values.get("instruction"), row.values.get("input")) for row in rows)
-    return ["\n".join(str(part) for part in pair if part) for pair in parts if pair[0]]
+    found = ["\n".join(str(part) for part in pair if part) for pair in parts if pair[0]]
+    if not found:
+        raise InputError(
+            f"{path} has no row with an `instruction`",
+            "Name the questions of that adapter, or none",
+        )
+    return found

@@ -47,7 +47,7 @@ def _sum(name: str, slots: Sequence[Slot]) -> Slot:
     if len(slots) == 1:
         return slots[0]
     for slot in slots:
-        _check_delta(name, slot)
+        check_delta(name, slot)
     first, *others = slots
     if any(_kind(slot) != _kind(first) for slot in others):
         raise MismatchError(
@@ -61,11 +61,12 @@ def _kind(slot: Slot) -> tuple[Any, ...]:
     return slot.shape, slot.embedding, slot.fan_in_fan_out
 
 
-def _check_delta(name: str, slot: Slot) -> None:
+def check_delta(name: str, slot: Slot) -> None:
+    """Raise RefusedError if an adapter holds more for a weight than a delta."""
     if slot.magnitude or slot.saved:
         raise RefusedError(
             f"an adapter changes {name} by more than a delta (DoRA, or a tensor saved whole), which "
-            "cannot be added to another's",
+            "cannot be weighted or added to another's",
             "Merge one adapter after the other, or leave one out",
         )
 
@@ -87,7 +88,7 @@ def write_joined(
     """
     lost, tensors, ranks = {}, {}, {}
     for name, slot in read_sum(adapters).items():
-        _check_delta(name, slot)
+        check_delta(name, slot)
         factors = concatenated(slot.load(slot.shape).factors)
         lost[name] = 0.0
         if rank is not None and rank < len(factors.a):

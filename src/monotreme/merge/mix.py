@@ -10,11 +10,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from monotreme.errors import MismatchError, RefusedError
+from monotreme.errors import MismatchError
 from monotreme.merge.adapter import Slot
 from monotreme.merge.change import Change
 from monotreme.merge.combine import dare, slerp, task_arithmetic, ties
 from monotreme.merge.files import DTYPES, Stored, read_tensor
+from monotreme.merge.join import check_delta
 from monotreme.merge.target import Target
 from monotreme.recipe import Method
 
@@ -123,11 +124,8 @@ def read_mixed(
     found: dict[str, Slot] = {}
     for name in names:
         mine = tuple(slots[name] for slots in adapters if name in slots)
-        if any(slot.magnitude or slot.saved for slot in mine):
-            raise RefusedError(
-                f"an adapter changes {name} by more than a delta (DoRA, or a tensor saved whole)",
-                "Merge it with method: sum, or leave it out",
-            )
+        for slot in mine:
+            check_delta(name, slot)
         others = tuple((Whole(each.folder, each.tensors[name]), weight) for each, weight in models)
         own = Whole(target.folder, target.tensors[name])
         found[name] = Mixed(target.folder, name=name, own=own, slots=mine, models=others, way=way)

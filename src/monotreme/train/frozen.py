@@ -197,6 +197,7 @@ def to_float8(model: nn.Module) -> int:
         InputError: none could be.
     """
     head = cast(Any, model).get_output_embeddings()
+    head = getattr(head, "base_layer", head)  # an adapted one
     names = [n for n, m in model.named_modules() if m is not head and _can_be_cast(m)]
     for name in names:  # one after the other, so that one dense weight is held besides
         model.set_submodule(name, Fp8Linear(cast(nn.Linear, model.get_submodule(name))))
