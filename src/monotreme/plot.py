@@ -1,4 +1,4 @@
-"""Small charts as SVG text, readable on a light and on a dark page: lines, and a map of cells."""
+"""Small charts as SVG text, readable on a light and a dark page: lines, bars, a map of cells."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -50,6 +50,25 @@ def line_chart(
         parts += _lines(line, x_ticks, y_ticks, COLOURS[number % len(COLOURS)])
     if not points:
         parts.append(_text(WIDTH / 2, HEIGHT / 2, "no data", "middle"))
+    return _svg(title, WIDTH, HEIGHT, parts)
+
+
+def histogram(
+    title: str, x_label: str, y_label: str, bars: Sequence[tuple[float, float, int]], mark: float
+) -> str:
+    """Draw (low, high, count) bars; those from `mark` on stand out, and a line stands at it."""
+    x_ticks = _ticks([mark, *(edge for low, high, _ in bars for edge in (low, high))])
+    y_ticks = _ticks([0, *(count for _, _, count in bars)])
+    parts = [_text(LEFT, 18, title, "start", _BOLD), *_axes(x_ticks, y_ticks, x_label, y_label)]
+    for low, high, count in bars:
+        x, y = _x(low, x_ticks), _y(count, y_ticks)
+        width, height = _x(high, x_ticks) - x - 1, HEIGHT - BOTTOM - y
+        box = f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+        parts.append(f'{box} fill="{MORE if low < mark - 1e-9 else LESS}"/>')
+    x = _x(mark, x_ticks)
+    line = f'x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"'
+    parts.append(f'<line stroke="currentColor" stroke-dasharray="4 3" {line}/>')
+    parts.append(_text(x, TOP - 6, f"threshold {mark:g}", "middle"))
     return _svg(title, WIDTH, HEIGHT, parts)
 
 

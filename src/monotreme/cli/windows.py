@@ -65,6 +65,31 @@ def show(
 
 @app.command(
     epilog=examples(
+        "monotreme report runs/pocket",
+        "monotreme report runs/pocket --out pages",
+        "monotreme report runs/pocket --json",
+    )
+)
+def report(
+    folder: Folder,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; else the run's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write what a run did and found as one HTML page, Markdown and JSON, from its records."""
+    from monotreme.report.facts import facts
+    from monotreme.report.page import write_report
+    from monotreme.run import open_run
+
+    told = facts(open_run(folder))
+    written = write_report(told, out or folder)
+    if as_json:
+        print_json(told)
+    else:
+        typer.echo("\n".join(f"wrote {path}" for path in written))
+
+
+@app.command(
+    epilog=examples(
         "monotreme compare runs/pocket:base runs/pocket:adapter",
         "monotreme compare runs/rank-16 runs/rank-32 --markdown",
         "monotreme compare old/items.parquet new/items.parquet --json",

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from monotreme.printable import markdown_text
 from monotreme.records import VERDICTS
 
 SIZES = (  # the Hub's size_categories, by their upper limit
@@ -248,9 +249,7 @@ def cell(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:g}"
-    text = re.sub(r"\s+", " ", str(value))
-    text = re.sub(r"([\\`|\[\]])", r"\\\1", text)
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return markdown_text(str(value))
 
 
 def _figures(value: float) -> str:

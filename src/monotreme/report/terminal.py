@@ -63,10 +63,11 @@ def rows(run: Run, what: str, source: str | None, limit: int) -> list[dict[str, 
         table = table.filter(pc.equal(table["source"], source))
     order = [("similarity", "descending"), ("id", "ascending")]
     found: list[dict[str, Any]] = table.sort_by(order).slice(0, limit).to_pylist()
-    return _beside_twins(run, found) if what == "dropped" else found
+    return beside_twins(run, found) if what == "dropped" else found
 
 
-def _beside_twins(run: Run, dropped: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def beside_twins(run: Run, dropped: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of curate/dropped.parquet, each with the question that it yields to as `twin_*`."""
     table = read_table(
         run.output("curate", "questions.parquet"),
         filters=_is_one_of(row["twin"] for row in dropped),
@@ -135,7 +136,7 @@ def print_rows(found: Iterable[dict[str, Any]]) -> None:
     table = Table(_WHICH, "dropped", "because of", show_lines=True)
     for row in found:
         reason = " ".join(filter(None, (row.get("verdict"), row["reason"])))
-        cells = (_which(row, reason), _asked_and_answered(row), _because(row))
+        cells = (_which(row, reason), asked_and_answered(row), because(row))
         table.add_row(*(escape(cell) for cell in cells))
     Console().print(table)
 
@@ -144,7 +145,7 @@ def print_similar(found: Iterable[dict[str, Any]]) -> None:
     """A question and those near it, with what became of each."""
     table = Table(_WHICH, "question", show_lines=True)
     for row in found:
-        table.add_row(escape(_which(row, row["state"])), escape(_asked_and_answered(row)))
+        table.add_row(escape(_which(row, row["state"])), escape(asked_and_answered(row)))
     Console().print(table)
 
 
@@ -153,17 +154,19 @@ def _which(row: dict[str, Any], state: str) -> str:
     return f"{row['source']}\n{row['id'][:_ID]}\n{state}{similarity}"
 
 
-def _because(row: dict[str, Any]) -> str:
+def because(row: dict[str, Any]) -> str:
+    """What a dropped or leaked row yields to, as text: its twin, a benchmark's question, or a rule."""
     if "benchmark_stem" in row:
         asked = " ".join((row["benchmark_stem"], *row["benchmark_options"]))
         return f"{_cell(asked)}\n→ {_cell(' | '.join(row['benchmark_answers']))}"
     if row["twin_instruction"] is None:
         return _cell(row["detail"])
     twin = {key: row[f"twin_{key}"] for key in _TWIN}
-    return f"{twin['source']} {row['twin'][:_ID]}\n{_asked_and_answered(twin)}"
+    return f"{twin['source']} {row['twin'][:_ID]}\n{asked_and_answered(twin)}"
 
 
-def _asked_and_answered(row: dict[str, Any]) -> str:
+def asked_and_answered(row: dict[str, Any]) -> str:
+    """Question and answer on two lines, long texts cut."""
     question = " ".join(filter(None, (row["instruction"], row["input"])))
     return f"{_cell(question)}\n→ {_cell(row['output'])}"
 

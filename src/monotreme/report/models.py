@@ -1,0 +1,191 @@
+"""The models of a run, laid out: training, merges, the choice, and scores against the base."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from monotreme.plot import line_chart
+from monotreme.report.facts import Facts
+from monotreme.report.layout import (
+    Figure,
+    Parts,
+    Table,
+    delta_text,
+    figure,
+    interval,
+    measured,
+    share,
+)
+
+MEAN = "mean"  # the row of scores.json that is no benchmark
+
+
+def parts(told: Facts) -> Parts:
+    """Titles and blocks, of the stages that have run."""
+    for make in (_training, _merges, _choice, _scores, _by_subject):
+        yield from make(told)
+
+
+TRAINING = {
+    "num_steps": "steps",
+    "num_tokens": "tokens",
+    "num_answer_tokens": "tokens of answers",
+    "num_trainable_parameters": "trained parameters",
+    "mean_length": "tokens of a question, mean",
+    "tokens_per_second": "tokens/s",
+    "teraflop_per_second": "TFLOP/s",
+    "share_of_peak": "share of the GPUs' peak",
+    "first_loss": "loss of the first steps",
+    "last_loss": "loss of the last steps",
+    "validation_loss": "validation loss at the end",
+    "best_validation_loss": "best validation loss",
+    "best_validation_step": "at step",
+    "num_ranks": "processes",
+}
+
+
+def _training(told: Facts) -> Parts:
+    if "train" not in told["stages"]:
+        return
+    facts = told["stages"]["train"]["facts"]
+    rows = [
+        (words, share(facts[key]) if key.startswith("share") else figure(facts[key]))
+        for key, words in TRAINING.items()
+        if key in facts
+    ]
+    speed = line_chart("Speed", "step", "tokens/s", {"tokens/s": told["speed"]})
+    yield "Training", [*_picture(told, "train/loss.svg"), Figure(speed), Table(["what", "value"], rows)]  # fmt: skip
+
+
+def _picture(told: Facts, name: str) -> Iterator[str | Figure]:
+    if name in told["figures"]:
+        svg = told["figures"][name]
+        yield (
+            f"The picture is {name}; it is too large for this page." if svg is None else Figure(svg)
+        )
+
+
+def _merges(told: Facts) -> Parts:
+    if "merge" not in told["stages"]:
+        return
+    rows = [
+        (
+            name,
+            f"{one['num_adapted']:,}",
+            f"{one['num_copied']:,}",
+            f"{one['num_weights']:,}",
+            f"{one['delta_norm_ratio']:.4g}",
+            share(one["unchanged_share"]),
+            *_proof(one["verify"]),
+        )
+        for name, one in told["stages"]["merge"]["facts"].items()
+    ]
+    head = ["merge", "tensors changed", "copied", "weights", "change / weights (norms)"]
+    head += ["elements unchanged", "largest difference to the adapter", "allowed"]
+    yield "Merges", [Table(head, rows)]
+
+
+def _proof(verify: Facts) -> tuple[str, str]:
+    if "bound" not in verify:
+        return (str(verify.get("skipped", "")), "")
+    return (f"{verify['max_difference']:.4g}", f"{verify['bound']:.4g}")
+
+
+def _choice(told: Facts) -> Parts:
+    if "choice" not in told:
+        return
+    choice = told["choice"]
+    rows = [
+        (
+            row["id"] + (" (chosen)" if row["id"] == choice["chosen"] else ""),
+            row["model"],
+            " + ".join(f"{each['weight']:g}" for each in row["adapters"]),
+            measured(row, "score"),
+            delta_text(row["gain"]),
+            "best" if row["against_best"] is None else delta_text(row["against_best"]),
+            ", ".join(map(share, row["overlap"])),
+        )
+        for row in choice["candidates"]
+    ]
+    head = ["candidate", "model", "weights", "score", "gain over its model", "against the best"]
+    yield "The choice of the merge", [f"{choice['reason']}.", Table([*head, "overlap"], rows, 2)]
+
+
+def _scores(told: Facts) -> Parts:
+    if "evaluation" not in told:
+        return
+    found = told["evaluation"]
+    several = len({row["benchmark"] for row in found["scores"]} - {MEAN}) > 1
+    scores = [row for row in found["scores"] if several or row["benchmark"] != MEAN]
+    deltas = {(row["model"], row["benchmark"]): row for row in found["deltas"]}
+    head = ["model", "benchmark", "questions", "score", "against the base", "95 % interval", "p (Holm)"]  # fmt: skip
+    blocks: list[Any] = [
+        f"Protocol {found['protocol']}. In points, ± one standard error; differences are paired, p is "
+        "corrected for the benchmarks of a model (Holm).",
+        Table(head, [_score_row(row, deltas) for row in scores], 2),
+    ]
+    clean = [row for row in scores if row.get("clean")]
+    if clean:
+        blocks += [
+            "The same on the clean subset, the questions of which no leak was found:",
+            Table(head, [_score_row(row, deltas, "clean") for row in clean], 2),
+        ]
+    yield "The adapter and the merges against the base", blocks
+    yield "Scores by exposure", list(_exposure(scores))
+
+
+def _score_row(row: Facts, deltas: Mapping[tuple[str, str], Facts], part: str = "") -> list[str]:
+    score, delta = row, deltas.get((row["model"], row["benchmark"]))
+    if part:
+        score, delta = row[part], (delta or {}).get(part)
+    against = ["", "", ""]
+    if delta:
+        against = [measured(delta, "delta", "+"), interval(delta), f"{delta['p_holm']:.2g}"]
+    questions = f"{score['num_questions']:,}"
+    return [row["model"], row["benchmark"], questions, measured(score, "score"), *against]
+
+
+def _exposure(scores: Iterable[Facts]) -> Iterator[str | Table]:
+    rows = [
+        (row["model"], row["benchmark"], level, f"{one['num_questions']:,}", f"{one['score']:.2f}", interval(one, ""))
+        for row in scores
+        for level, one in (row.get("by_exposure") or {}).items()
+    ]  # fmt: skip
+    if rows:
+        yield "Questions with a duplicate among the training questions before they were dropped (leaked), perhaps one (gray), and none (clean). In points, with 95 % intervals."
+        yield Table(["model", "benchmark", "questions were", "number", "score", "95 % interval"], rows, 3)  # fmt: skip
+
+
+def _by_subject(told: Facts) -> Parts:
+    found = told.get("evaluation", {})
+    groups = [
+        (row["model"], row["benchmark"], name, measured(one, "delta", "+"), interval(one))
+        for row in found.get("deltas", ())
+        for name, one in row.get("by_group", {}).items()
+    ]
+    head = ["model", "benchmark", "group", "difference", "95 % interval"]
+    blocks: list[Any] = [*_picture(told, "evaluate/heatmap.svg")]
+    blocks += [Table(head, groups, 3)] if groups else []
+    blocks += _subjects(found.get("scores", ()))
+    yield "By subject", blocks
+    lines = [
+        (row["model"], f"{row['perplexity']:.3f}", f"{row['log_loss']:.4f} ± {row['stderr']:.4f}", f"{row['num_tokens']:,}")
+        for row in found.get("perplexity", ())
+    ]  # fmt: skip
+    if lines:
+        yield "Perplexity on held-out text", [Table(["model", "perplexity", "log-loss", "tokens"], lines)]  # fmt: skip
+
+
+def _subjects(scores: Sequence[Facts]) -> Iterator[Table]:
+    """Subject × model, a row a subject of every benchmark."""
+    models = dict.fromkeys(row["model"] for row in scores)
+    cells = {
+        (row["benchmark"], subject, row["model"]): measured(one, "score")
+        for row in scores
+        for subject, one in (row.get("by_subject") or {}).items()
+    }
+    rows = [
+        (*key, *(cells.get((*key, model), "") for model in models))
+        for key in dict.fromkeys(key[:2] for key in cells)
+    ]
+    if rows:
+        yield Table(["benchmark", "subject", *models], rows, 2)

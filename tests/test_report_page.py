@@ -1,0 +1,235 @@
+"""The page says what the records say: every number is found in them, every text stays text."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import HOSTILE
+from typer.testing import CliRunner
+
+from monotreme import pipeline
+from monotreme.cli import app
+from monotreme.errors import InputError
+from monotreme.recipe import STAGES, check_recipe
+from monotreme.report.facts import facts
+from monotreme.report.page import html, markdown, write_report
+from monotreme.report.sections import sections
+from monotreme.run import Run
+
+SUBJECTS = ("first", "second")
+ASKED = """Why does ice float on water?|Which planet is the largest?|How many legs has a spider?
+What do bees make from nectar?|Who paints the walls of a house?|Where do penguins live?
+When do leaves fall from the trees?|What metal is used for wires?|How is bread baked?
+Which organ pumps the blood?|What does a thermometer measure?|How long is a marathon?
+Why is the sky blue?|What is the square of nine?|Which gas do plants take in?
+What do you call a young sheep?|Which language is spoken in Brazil?|How fast does sound travel?
+What is the capital of Norway?|Which instrument has 88 keys?""".replace("\n", "|").split("|")
+
+
+def lines(rows: list[dict[str, Any]]) -> str:
+    return "\n".join(map(json.dumps, rows))
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A whole run of tiny real things; a question of it and its licence are markup."""
+    place = tmp_path_factory.mktemp("reported")
+    rows = [{"instruction": q, "output": f"The answer is {i}."} for i, q in enumerate(ASKED)]
+    rows += [{**rows[0], "instruction": ASKED[0].replace("?", ", please?")}]
+    rows += [{"instruction": f"What is {HOSTILE}?", "output": f"It is | `x` {HOSTILE}."}]
+    rows += [{"instruction": f"What  is {HOSTILE}?", "output": f"It is | `x` {HOSTILE}"}]
+    (place / "mine.jsonl").write_text(lines(rows))
+    bench = [
+        {"question": q if i % 3 else q[::-1], "choices": {"text": ["7", str(i), "x"], "label": list("ABC")}, "answerKey": "B", "subject": SUBJECTS[i % 2]}
+        for i, q in enumerate(ASKED[:8])
+    ]  # fmt: skip
+    (place / "bench.jsonl").write_text(lines(bench))
+    (place / "texts.jsonl").write_text(lines([{"text": "The answer is 12."}] * 3))
+    path = str(place / "bench.jsonl")
+    recipe = {
+        "name": "tiny",
+        "curate": {"sources": [{"id": "mine", "path": "mine.jsonl", "license": HOSTILE}]},
+        "decontaminate": {"benchmarks": [{"id": "bench", "path": path}]},
+        "train": {"base": str(tiny_model), "base_precision": "fp32", "rank": 2, "batch_size": 4, "validation": 0.1},
+        "merge": {"into": ["base"]},
+        "evaluate": {"benchmarks": [{"id": "bench", "path": path}], "texts": "texts.jsonl", "precision": "fp32"},
+    }  # fmt: skip
+    made = Run(place / "runs" / "tiny", check_recipe(recipe, "tiny"), place)
+    pipeline.execute(made, STAGES[:-1])
+    return made
+
+
+@pytest.fixture(scope="module")
+def told(run: Run) -> dict[str, Any]:
+    return facts(run)
+
+
+class Cells(HTMLParser):
+    """The texts of a page's table cells, and the names of all its elements and their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.cells: list[str] = []
+        self.names: Counter[str] = Counter()
+        self._inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.update([tag, *(name for name, _ in attrs)])
+        if tag == "td":
+            self._inside = True
+            self.cells.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = self._inside and tag != "td"
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.cells[-1] += data
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Every value of plain JSON that is neither a dict nor a list; keys of dicts, too."""
+    if isinstance(value, dict):
+        yield from value
+    for each in value.values() if isinstance(value, dict) else value:
+        if isinstance(each, (dict, list, tuple)):
+            yield from leaves(each)
+        else:
+            yield each
+
+
+def numbers(value: Any) -> set[float]:
+    return {v for v in leaves(value) if isinstance(v, (int, float)) and not isinstance(v, bool)}
+
+
+def renderings(value: float) -> set[str]:
+    """How a number may be written: as it is, rounded, as a share."""
+    rounded = {f"{value:{form}}" for form in (",", ",.1f", ".2f", ".3f", ".4f", ".2g", ",.3g", ",.4g", "g")}  # fmt: skip
+    return rounded | {f"{100 * value:.1f}"}
+
+
+NUMBER = re.compile(r"(?<![\w.,-])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
+
+
+def test_every_number_in_a_cell_is_one_of_the_facts(told):
+    known = {text for value in numbers(told) for text in renderings(value)}
+    texts = {str(v) for v in leaves(told) if isinstance(v, str)}
+    cells = Cells(html(told)).cells
+    parts = [part for cell in cells for part in (cell, *cell.split("\n")) if part in texts]
+    loose = [cell for cell in cells if cell not in parts and not set(cell.split("\n")) & texts]
+    found = [number for cell in loose for number in NUMBER.findall(cell)]
+    assert len(found) > 150
+    assert [number for number in found if number not in known] == []
+
+
+def test_every_number_of_the_facts_is_in_the_records(run, told):
+    records = [json.loads(path.read_text()) for path in sorted(run.folder.glob("*/*.json"))]
+    recorded = numbers(records)
+    for path in run.folder.glob("*/*.parquet"):
+        table = pq.read_table(path)
+        if "similarity" in table.column_names:
+            recorded |= set(table["similarity"].to_pylist())
+    counted = ("similarity", "licenses", "speed")
+    assert numbers({k: v for k, v in told.items() if k not in counted}) <= recorded
+
+
+def test_what_is_counted_here_is_what_the_tables_hold(run, told):
+    for stage, found in told["similarity"].items():
+        values = pq.read_table(run.output(stage, "pairs.parquet"))["similarity"].to_pylist()
+        assert sum(bar["pairs"] for bar in found["bars"]) == len(values) > 0
+        for bar in found["bars"]:
+            inside = [v for v in values if bar["low"] <= v < bar["high"] or v >= bar["high"] == 1]
+            assert bar["pairs"] == len(inside)
+    rows = pq.read_table(run.output("decontaminate", "questions.parquet")).to_pylist()
+    assert [(row["license"], row["questions"]) for row in told["licenses"]] == [
+        (HOSTILE, len(rows))
+    ]
+    log = [json.loads(line) for line in run.output("train", "log.jsonl").read_text().splitlines()]
+    assert told["speed"] == [
+        (line["step"], round(line["num_tokens"] / line["seconds"], 1)) for line in log
+    ]
+
+
+def test_a_whole_run_has_every_section(told):
+    titles = [section.title for section in sections(told)]
+    assert titles == [
+        "From what was read to what was kept",
+        "What the exclusion guarantees",
+        "Similar questions",
+        "Similar benchmark questions",
+        "What was dropped, beside its twin",
+        "Leaks, beside their twin",
+        "Leaks of benchmarks",
+        "Licences",
+        "Training",
+        "Merges",
+        "The adapter and the merges against the base",
+        "Scores by exposure",
+        "By subject",
+        "Perplexity on held-out text",
+        "Time and memory",
+        "Versions, seeds and digests",
+        "How to rebuild it all",
+    ]
+
+
+def test_hostile_texts_stay_text(told):
+    page, text = html(told), markdown(told)
+    found = Cells(page)
+    assert HOSTILE in found.cells
+    assert any(HOSTILE in cell and cell != HOSTILE for cell in found.cells)
+    assert not {"script", "img", "onerror", "onclick"} & set(found.names)
+    outside_code = re.sub(r"^(`{3,})\n.*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE)
+    assert "<" not in outside_code
+    widths = [re.sub(r"\\.", "", line).count("|") for line in outside_code.splitlines() if line.startswith("| mine")]  # fmt: skip
+    assert widths
+    assert set(widths) <= {4, 5, 6}
+
+
+def test_the_page_is_one_small_file_that_loads_nothing(told):
+    page = html(told)
+    assert len(page.encode()) < 2_000_000
+    assert not {"src", "link", "script", "iframe"} & set(Cells(page).names)
+    assert "default-src 'none'" in page
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", page)
+
+
+def test_a_page_is_made_of_its_json_alone_and_the_same_again(run, told, tmp_path):
+    first = write_report(told, tmp_path / "a")
+    second = write_report(facts(run), tmp_path / "b")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert html(json.loads(first[2].read_text())) == first[0].read_text()
+
+
+@pytest.mark.parametrize("num", range(1, 5))
+def test_a_half_finished_run_shows_what_there_is(run, tmp_path, num):
+    shutil.copytree(run.folder, tmp_path / "half")
+    for stage in STAGES[num:]:
+        shutil.rmtree(tmp_path / "half" / stage, ignore_errors=True)
+    half = Run(tmp_path / "half", run.recipe, run.recipe_folder)
+    titles = [section.title for section in sections(facts(half))]
+    assert "From what was read to what was kept" in titles
+    assert ("Training" in titles) == ("train" in STAGES[:num])
+    assert "<h2>How to rebuild it all</h2>" in html(facts(half))
+    assert f"kept by {STAGES[min(num, 3) - 1]}" in markdown(facts(half))
+
+
+def test_a_run_without_a_finished_stage_has_no_report(make_run):
+    with pytest.raises(InputError, match="no stage has finished"):
+        facts(make_run())
+
+
+def test_the_command_writes_three_files_and_prints_the_facts(run, told, tmp_path):
+    done = CliRunner().invoke(app, ["report", str(run.folder), "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.md", "report.json"}
+    printed = CliRunner().invoke(app, ["report", str(run.folder), "--out", str(tmp_path), "--json"])
+    assert json.loads(printed.stdout) == json.loads(json.dumps(told))
