@@ -110,22 +110,27 @@ def numbers(value: Any) -> set[float]:
     return {v for v in leaves(value) if isinstance(v, (int, float)) and not isinstance(v, bool)}
 
 
+FORMS = (",", ",.1f", ".2f", ".3f", ".4f", ".2g", ",.3g", ",.4g", "g")
+NUMBER = re.compile(r"(?<![\w.,-])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])(?: %| to [\d.]+ %)?")
+
+
 def renderings(value: float) -> set[str]:
-    """How a number may be written: as it is, rounded, as a share."""
-    rounded = {f"{value:{form}}" for form in (",", ",.1f", ".2f", ".3f", ".4f", ".2g", ",.3g", ",.4g", "g")}  # fmt: skip
-    return rounded | {f"{100 * value:.1f}"}
+    """How a number may be written: as it is, rounded, or as a share."""
+    return {f"{value:{form}}" for form in FORMS} | {f"{100 * value:.1f} %"}
 
 
-NUMBER = re.compile(r"(?<![\w.,-])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
+def written(cell: str) -> Iterator[str]:
+    """The numbers of a cell; both ends of an interval of shares are shares."""
+    for found in NUMBER.findall(cell):
+        first, _, last = found.partition(" to ")
+        yield from [f"{first} %", last] if last else [first]
 
 
 def test_every_number_in_a_cell_is_one_of_the_facts(told):
     known = {text for value in numbers(told) for text in renderings(value)}
     texts = {str(v) for v in leaves(told) if isinstance(v, str)}
-    cells = Cells(html(told)).cells
-    parts = [part for cell in cells for part in (cell, *cell.split("\n")) if part in texts]
-    loose = [cell for cell in cells if cell not in parts and not set(cell.split("\n")) & texts]
-    found = [number for cell in loose for number in NUMBER.findall(cell)]
+    cells = [c for c in Cells(html(told)).cells if not {c, *c.split("\n")} & texts]
+    found = [number for cell in cells for number in written(cell)]
     assert len(found) > 150
     assert [number for number in found if number not in known] == []
 

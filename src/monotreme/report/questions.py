@@ -128,8 +128,20 @@ def _leaks(told: Facts) -> Parts:
         "Checked against:",
         Table(["benchmark", "split", "licence", "questions"], checked, 3),
         *_review(leaks["review"]),
+        *_between_splits(leaks["between_splits"]),
     ]
     yield "Leaks of benchmarks", blocks
+
+
+def _between_splits(rows: Sequence[Facts]) -> list[str | Table]:
+    cells = [
+        (row["benchmark"], row["split"], row["other_split"], *(f"{row[v]:,}" for v in VERDICTS))
+        for row in rows
+    ]
+    if not cells:
+        return []
+    head = ["benchmark", "split", "other split", *(v.replace("_", " ") for v in VERDICTS)]
+    return ["Questions of a benchmark that another of its splits holds too:", Table(head, cells, 3)]
 
 
 def _review(review: Facts) -> list[Table]:

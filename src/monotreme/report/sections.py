@@ -30,7 +30,11 @@ def _origin(told: Facts) -> Parts:
         for stage, one in told["stages"].items()
     ]
     yield "Time and memory", [Table(["stage", "read", "seconds", "bytes of memory at most"], rows)]
-    latest = list(told["origin"].values())[-1]
+    versions: dict[str, dict[str, None]] = {}  # of each package all that stages ran with
+    for origin in told["origin"].values():
+        for package, version in origin["versions"].items():
+            versions.setdefault(package, {})[version] = None
+    packages = [(package, ", ".join(known)) for package, known in versions.items()]
     kinds = (("read by", "inputs"), ("left by", "outputs"))
     digests = [
         (f"{words} {stage}", name, one if isinstance(one, str) else one["sha256"])
@@ -40,7 +44,7 @@ def _origin(told: Facts) -> Parts:
     ]
     settings = [(stage, str(one["seed"]), one["settings_digest"]) for stage, one in told["origin"].items()]  # fmt: skip
     yield "Versions, seeds and digests", [
-        Table(["package", "version"], [*latest["versions"].items(), *told["machine"].items()], 2),
+        Table(["package", "version"], [*packages, *told["machine"].items()], 2),
         Table(["stage", "seed", "digest of its settings"], settings, 3),
         Table(["file", "name", "SHA-256 or commit"], digests, 3, folded="digests of all files"),
         *([Table(["Hub repository", "commit"], list(told["revisions"].items()), 2)] if told["revisions"] else []),
