@@ -19,6 +19,7 @@ from monotreme.plot import (
     WIDTH,
     Cell,
     heat_map,
+    histogram,
     line_chart,
 )
 
@@ -107,3 +108,17 @@ def test_the_heat_map_holds_all_its_cells_and_hostile_names() -> None:
 
 def test_the_heat_map_of_nothing_is_a_picture_still() -> None:
     assert boxes(heat_map("t", "n", [], [])) == []
+
+
+def test_bars_of_a_histogram_stand_on_the_axis_as_high_as_their_counts():
+    svg = histogram(HOSTILE, "x", "y", [(0.7, 0.8, 100), (0.8, 0.9, 50), (0.9, 1.0, 0)], 0.8)
+    bars = [
+        box for box in ElementTree.fromstring(svg).iter(f"{SVG}rect") if box.get("fill") is not None
+    ]
+    heights = [float(bar.get("height", 0)) for bar in bars]
+    assert heights[0] == pytest.approx(2 * heights[1], abs=0.2)
+    assert heights[2] == 0
+    assert {float(b.get("y", 0)) + float(b.get("height", 0)) for b in bars} == {HEIGHT - BOTTOM}
+    assert [bar.get("fill") for bar in bars] == [MORE, LESS, LESS]
+    assert "threshold 0.8" in svg
+    assert "<script>" not in svg

@@ -5,7 +5,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monotreme.printable import printable
+from monotreme.printable import markdown_text, printable
 
 
 def test_escape_sequences_lose_what_starts_them() -> None:
@@ -28,3 +28,7 @@ def test_a_lone_surrogate_can_be_printed() -> None:
 def test_nothing_left_is_a_control(text: str) -> None:
     assert all(c >= " " and not "\x7f" <= c <= "\x9f" for c in printable(text) if c not in "\n\t")
     assert printable(printable(text)) == printable(text)
+
+
+def test_markdown_text_is_one_line_that_breaks_no_table() -> None:
+    assert markdown_text("a | b\n<i>`c`</i> [d]") == r"a \| b &lt;i&gt;\`c\`&lt;/i&gt; \[d\]"

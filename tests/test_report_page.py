@@ -1,5 +1,6 @@
 """The page says what the records say: every number is found in them, every text stays text."""
 
+import copy
 import json
 import re
 import shutil
@@ -12,11 +13,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from conftest import HOSTILE
+from test_review_page import CHROMIUM, DRIVER, chromium  # noqa: F401 (a fixture)
 from typer.testing import CliRunner
 
 from monotreme import pipeline
 from monotreme.cli import app
 from monotreme.errors import InputError
+from monotreme.evaluate.compare import compare
+from monotreme.plot import Cell, heat_map
 from monotreme.recipe import STAGES, check_recipe
 from monotreme.report.facts import facts
 from monotreme.report.page import html, markdown, write_report
@@ -176,7 +180,7 @@ def test_a_whole_run_has_every_section(told):
         "Licences",
         "Training",
         "Merges",
-        "The adapter and the merges against the base",
+        "Scores against base",
         "Scores by exposure",
         "By subject",
         "Perplexity on held-out text",
@@ -238,3 +242,65 @@ def test_the_command_writes_three_files_and_prints_the_facts(run, told, tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.md", "report.json"}
     printed = CliRunner().invoke(app, ["report", str(run.folder), "--out", str(tmp_path), "--json"])
     assert json.loads(printed.stdout) == json.loads(json.dumps(told))
+
+
+def test_choice_subjects_and_share_of_peak_are_shown_where_there_are_some(told):
+    difference = {"delta": 1.25, "stderr": 0.5, "low": 0.25, "high": 2.25, "p_holm": 0.01}
+    candidate = {
+        "id": "half",
+        "model": "base",
+        "adapters": [{"adapter": "a", "weight": 0.5}, {"adapter": "b", "weight": 1.0}],
+        **{"score": 50.5, "stderr": 1.5, "low": 47.0, "high": 53.0},
+        **{"gain": difference, "against_best": None, "overlap": [0.125]},
+    }
+    more = copy.deepcopy(told)
+    more["choice"] = {"candidates": [candidate], "chosen": "half", "reason": f"best {HOSTILE}"}
+    more["stages"]["train"]["facts"]["share_of_peak"] = 0.415
+    more["figures"]["evaluate/heatmap.svg"] = heat_map("Map", "", ["m"], [("law", [Cell(2, True)])])
+    more["figures"]["train/loss.svg"] = None
+    page = html(more)
+    cells = Cells(page).cells
+    wanted = {
+        "half (chosen)",
+        "0.5 + 1",
+        "50.50 ± 1.50",
+        "+1.25 (+0.25 to +2.25)",
+        "12.5 %",
+        "41.5 %",
+    }
+    assert wanted <= set(cells)
+    assert 'aria-label="Map"' in page
+    assert "The picture is train/loss.svg; it is too large for this page." in page
+    assert HOSTILE not in page
+
+
+def test_two_models_are_compared_with_the_numbers_of_compare(run, tmp_path):
+    sides = [f"{run.folder}:{model}" for model in ("base", "adapter")]
+    done = CliRunner().invoke(app, ["report", *sides, "--out", str(tmp_path), "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["evaluation"] == json.loads(json.dumps(compare(*sides, 42)))
+    page = (tmp_path / "report.html").read_text()
+    assert f"<h1>{sides[1]} against {sides[0]}</h1>" in page
+    assert f"Scores against {sides[0]}" in page
+    known = {text for value in numbers(told) for text in renderings(value)}
+    cells = [cell for cell in Cells(page).cells if str(run.folder) not in cell]
+    found = [number for cell in cells for number in written(cell)]
+    assert len(found) > 10
+    assert set(found) <= known
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is missing")
+@pytest.mark.parametrize("width", [360, 800, 1400])
+def test_a_browser_shows_it_at_any_width_without_complaint(chromium, told, tmp_path, width):  # noqa: F811
+    """Wide tables scroll by themselves, the page does not; hostile text changes no title."""
+    write_report(told, tmp_path)
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    chromium.get((tmp_path / "report.html").as_uri())
+    root = "const root = document.documentElement; "
+    assert chromium.execute_script(f"{root}return root.scrollWidth <= root.clientWidth")
+    assert chromium.title == "tiny · report"
+    assert [line for line in chromium.get_log("browser") if line["level"] == "SEVERE"] == []
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -68,20 +68,35 @@ def show(
         "monotreme report runs/pocket",
         "monotreme report runs/pocket --out pages",
         "monotreme report runs/pocket --json",
+        "monotreme report runs/rank-16 runs/rank-32 --out pages",
     )
 )
 def report(
     folder: Folder,
-    out: Annotated[Path | None, typer.Option(help="Folder to write to; else the run's.")] = None,
+    other: Annotated[
+        str | None,
+        typer.Argument(metavar="B", help="Another run or model: RUN is subtracted from it."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; else the run's, for two the current.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write what a run did and found as one HTML page, Markdown and JSON, from its records."""
-    from monotreme.report.facts import facts
+    """Write what a run did and found as one HTML page, Markdown and JSON; or how two models differ."""
+    from monotreme.report.facts import comparison_facts, facts
     from monotreme.report.page import write_report
     from monotreme.run import open_run
 
-    told = facts(open_run(folder))
-    written = write_report(told, out or folder)
+    if other is None:
+        told = facts(open_run(folder))
+    else:
+        from monotreme.evaluate import compare as comparing
+        from monotreme.evaluate.tables import subject_map
+
+        found = comparing.compare(str(folder), other, SEED)
+        lines, picture = comparing.count_lines(found), subject_map(found["deltas"])
+        told = comparison_facts(found, lines, picture)
+    written = write_report(told, out or (folder if other is None else Path()))
     if as_json:
         print_json(told)
     else:

@@ -27,7 +27,7 @@ ORIGIN = ("seed", "settings_digest", "inputs", "outputs", "versions")
 def facts(run: Run) -> Facts:
     """All that the finished stages left, as plain JSON; a stage that has not run has no part.
 
-    The same records give the same dict: no time of day, no path of this machine's is in it.
+    The same records give the same dict; no time of day is in it.
 
     Raises:
         InputError: no stage has finished, or a file of one is missing.
@@ -67,6 +67,25 @@ def facts(run: Run) -> Facts:
     if "evaluation" in found:
         told["evaluation"] = found["evaluation"]
     return told
+
+
+def comparison_facts(found: Facts, counts: list[str], picture: str | None) -> Facts:
+    """The same form for two models that were compared: all but their scores is left out.
+
+    Args:
+        found: as evaluate/compare.py has it.
+        counts: lines that say how many questions were compared.
+        picture: the subjects as SVG, None where there are none.
+    """
+    return {
+        "name": f"{found['second']} against {found['first']}",
+        "stages": {},
+        "similarity": {},
+        "examples": {},
+        "figures": {"evaluate/heatmap.svg": picture} if picture else {},
+        "asked": [line.removeprefix("- ") for line in counts],
+        "evaluation": found,
+    }
 
 
 def _similarity(run: Run, stage: str, settings: Facts) -> Facts:

@@ -117,10 +117,11 @@ def _scores(told: Facts) -> Parts:
     several = len({row["benchmark"] for row in found["scores"]} - {MEAN}) > 1
     scores = [row for row in found["scores"] if several or row["benchmark"] != MEAN]
     deltas = {(row["model"], row["benchmark"]): row for row in found["deltas"]}
-    head = ["model", "benchmark", "questions", "score", "against the base", "95 % interval", "p (Holm)"]  # fmt: skip
+    head = ["model", "benchmark", "questions", "score", "difference", "95 % interval", "p (Holm)"]
     blocks: list[Any] = [
-        f"Protocol {found['protocol']}. In points, ± one standard error; differences are paired, p is "
-        "corrected for the benchmarks of a model (Holm).",
+        *(told["asked"] if "asked" in told else [f"Protocol {found['protocol']}."]),
+        "In points, ± one standard error; differences are paired, p is corrected for the benchmarks of a "
+        "model (Holm).",
         Table(head, [_score_row(row, deltas) for row in scores], 2),
     ]
     clean = [row for row in scores if row.get("clean")]
@@ -129,7 +130,8 @@ def _scores(told: Facts) -> Parts:
             "The same on the clean subset, the questions of which no leak was found:",
             Table(head, [_score_row(row, deltas, "clean") for row in clean], 2),
         ]
-    yield "The adapter and the merges against the base", blocks
+    against = dict.fromkeys(row["against"] for row in found["deltas"])
+    yield " ".join(["Scores", *(f"against {name}" for name in against)]), blocks
     yield "Scores by exposure", list(_exposure(scores))
 
 

@@ -18,13 +18,15 @@ class Section:
 
 
 def sections(told: Facts) -> list[Section]:
-    """What there is to say of a run, in the order in which it happened."""
+    """What there is to say of a run, in the order in which it happened; or of two models."""
     every = chain(questions.parts(told), models.parts(told), _origin(told))
     found = (Section(*part) for part in every)
     return [section for section in found if section.blocks]
 
 
 def _origin(told: Facts) -> Parts:
+    if "origin" not in told:
+        return
     rows = [
         (stage, f"{one['counts']['read']:,}", f"{one['seconds']:,.1f}", f"{one['peak_bytes']:,}")
         for stage, one in told["stages"].items()
