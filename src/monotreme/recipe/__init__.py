@@ -33,6 +33,7 @@ from monotreme.recipe.tables import (
     SourceRef,
     Table,
     Train,
+    must_be_local,
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "dump_recipe",
     "load_recipe",
     "locate",
+    "must_be_local",
     "override",
 ]
 
@@ -144,7 +146,7 @@ def _explain(error: ErrorDetails) -> tuple[str, str]:
         key = str(error["loc"][-1])
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         meant = (
-            f"Did you mean {near[0]!r}" if near else f"Known keys are {', '.join(sorted(known))}"
+            f"Did you mean {near[0]!r}?" if near else f"Known keys are {', '.join(sorted(known))}"
         )
         return f"{where} is not a key", meant
     if error["type"] == "missing":

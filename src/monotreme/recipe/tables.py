@@ -1,6 +1,6 @@
 """The tables of a recipe and their keys. Defaults are the paper's (arXiv 2308.07317)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -10,6 +10,11 @@ from monotreme.records import Verdict
 STAGES = ("curate", "decontaminate", "train", "merge", "evaluate", "release")
 POCKET = "pocket:"
 NAME = r"^\w[\w.-]*$"  # becomes a folder's name: never `..`
+
+
+def must_be_local(model: str) -> bool:
+    """Whether a model's name can only be a folder, never one on the Hub."""
+    return model.startswith((".", "/", "~", POCKET))
 
 
 class Table(BaseModel):
@@ -357,3 +362,35 @@ class Recipe(Table):
                     "accept: [base_precision]}, or set merge.into: []"
                 )
         return self
+
+    def local_paths(self, stage: str) -> Iterator[tuple[str, str]]:
+        """(key, path) of what a stage reads from this machine; no optional source, nothing on the Hub."""
+        if stage == "curate":
+            for source in self.curate.sources:
+                if source.path is not None and not source.optional:
+                    yield f"sources, {source.id}", source.path
+        elif stage == "train":
+            yield from _local_models("base", self.train.base)
+        elif stage == "merge":
+            for into in (*self.merge.into, *self.merge.candidates):
+                yield from _local_models(into.id, into)
+                for adapter in into.adapters:
+                    yield f"{into.id}, adapters", adapter.path
+                    if adapter.questions is not None:
+                        yield f"{into.id}, questions", adapter.questions
+            yield from _local_benchmarks("select", self.merge.select)
+        elif stage in ("decontaminate", "evaluate"):
+            yield from _local_benchmarks("benchmarks", getattr(self, stage).benchmarks)
+            if stage == "evaluate" and self.evaluate.texts is not None:
+                yield "texts", self.evaluate.texts
+
+
+def _local_models(key: str, ref: ModelRef) -> Iterator[tuple[str, str]]:
+    if must_be_local(ref.model):
+        yield key, ref.model
+
+
+def _local_benchmarks(key: str, refs: Sequence[BenchmarkRef]) -> Iterator[tuple[str, str]]:
+    for ref in refs:
+        if ref.path is not None:
+            yield f"{key}, {ref.id}", ref.path
