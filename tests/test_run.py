@@ -5,6 +5,7 @@ import json
 import pytest
 from conftest import finish, sums
 
+from monotreme import pipeline
 from monotreme.errors import BusyError, InputError, RemoteError
 from monotreme.records import Counts, question_table
 from monotreme.run import open_run
@@ -116,3 +117,24 @@ def test_models_are_named_when_missing(make_run):
     run = make_run(train={"base": "./absent"})
     with pytest.raises(InputError, match=r"model folder .*absent does not exist"):
         run.model(run.recipe.train.base)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"train": {"base": "./absent"}}, "train.base: .*absent"),
+        ({"merge": {"into": [{"id": "far", "model": "./absent"}]}}, "merge.far: .*absent"),
+        ({"evaluate": {"texts": "absent.jsonl"}}, "evaluate.texts: .*absent"),
+        (
+            {"evaluate": {"benchmarks": [{"id": "mine", "path": "absent.jsonl"}]}},
+            "evaluate.benchmarks, mine: .*absent",
+        ),
+    ],
+)
+def test_a_path_of_a_late_stage_is_missed_before_the_first(make_run, changes, named):
+    run = make_run(**changes)
+    with pytest.raises(InputError, match=rf"{named}\S* does not exist"):
+        list(pipeline.plan(run))
+    with pytest.raises(InputError, match=named):
+        pipeline.execute(run)
+    assert not (run.folder / "curate").exists()

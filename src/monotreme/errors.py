@@ -19,13 +19,13 @@ class MonotremeError(Exception):
 
     Args:
         problem: the thing, its value and the limit it breaks, without a full stop.
-        remedy: what the user can do, as a sentence without a full stop.
+        remedy: what the user can do, as a sentence without a full stop; a question has its mark.
     """
 
     exit_code = 1
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}. {remedy}.")
+        super().__init__(f"{problem}. {remedy}" + "." * (not remedy.endswith("?")))
         self.problem = problem
         self.remedy = remedy
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from monotreme.errors import InputError
-from monotreme.recipe import STAGES, load_recipe
+from monotreme.recipe import STAGES, load_recipe, local_paths
 from monotreme.run import Run, open_run
 
 State = Literal["done", "up to date", "to run", "waits"]
@@ -51,8 +51,10 @@ def plan(run: Run, stages: Sequence[str] = STAGES) -> Iterator[Step]:
     """What `execute` would do now; a stage after one that must run can only wait for it.
 
     Raises:
-        MonotremeError: an input of the first stage that must run cannot be read.
+        MonotremeError: an input of the first stage that must run cannot be read, or a file or folder
+            that the recipe names for a later one is not there.
     """
+    _check_paths(run, stages)
     waits_for = ""
     for name in stages:
         if waits_for:
@@ -93,7 +95,8 @@ def execute(
     """Do the stages in order; those that are up to date are left as they are, unless `run.force`.
 
     Raises:
-        InputError: what comes before the first of them is not up to date.
+        InputError: what comes before the first of them is not up to date, or a file or folder that
+            the recipe names for any of them is not there.
 
     Args:
         announce: told of each stage when it starts and when it has ended.
@@ -101,6 +104,7 @@ def execute(
     steps = []
     with run.open():
         _check_before(run, stages[0])
+        _check_paths(run, stages)
         for name in stages:
             stage = _stage(name)
             if not run.force and run.is_current(name, stage.inputs(run)):
@@ -125,6 +129,19 @@ def _check_before(run: Run, first: str) -> None:
         if not run.is_current(name, _stage(name).inputs(run)):
             problem = f"{name} in {run.folder} is not of this recipe and its inputs as they are now"
             raise InputError(problem, f"Run `monotreme {name}`, or `monotreme run` for all stages")
+
+
+def _check_paths(run: Run, stages: Sequence[str]) -> None:
+    """What the recipe names on this machine must be there before hours are spent on earlier stages.
+
+    Raises:
+        InputError: a file or folder of one of the stages does not exist.
+    """
+    for stage in stages:
+        for key, path in local_paths(run.recipe, stage):
+            if not run.locate(path).exists():
+                problem = f"{stage}.{key}: {run.locate(path)} does not exist"
+                raise InputError(problem, "Correct the path in the recipe")
 
 
 def follow(where: Path, runs: Path, overrides: Sequence[str] = (), force: bool = False) -> None:

@@ -251,7 +251,7 @@ ENDINGS = tuple(_READERS)
 
 def _reader(path: Path) -> Callable[[Path, str], Rows]:
     if not path.exists():
-        raise InputError(f"{path} does not exist", "Correct the path in the recipe")
+        raise InputError(f"{path} does not exist", "Correct the path")
     if path.suffix not in _READERS:
         raise InputError(
             f"{path} ends in {path.suffix or 'nothing'}, not in one of {', '.join(ENDINGS)}",

@@ -25,7 +25,15 @@ from filelock import FileLock, Timeout
 
 from monotreme import hub
 from monotreme.errors import BusyError, InputError
-from monotreme.recipe import IntoRef, ModelRef, Recipe, dump_recipe, load_recipe, locate
+from monotreme.recipe import (
+    IntoRef,
+    ModelRef,
+    Recipe,
+    dump_recipe,
+    load_recipe,
+    locate,
+    must_be_local,
+)
 from monotreme.records import Counts, digest
 from monotreme.storage import sha256, storage_errors, writing
 
@@ -199,7 +207,7 @@ class Run:
         path = self.locate(ref.model)
         if path.is_dir():
             return path
-        if _must_be_local(ref.model):
+        if must_be_local(ref.model):
             raise InputError(
                 f"model folder {path} does not exist", "Correct the path in the recipe"
             )
@@ -209,7 +217,7 @@ class Run:
     def model_digest(self, ref: ModelRef) -> str:
         """What identifies a model: its Hub commit, or the SHA-256 of its local folder."""
         path = self.locate(ref.model)
-        if path.is_dir() or _must_be_local(ref.model):
+        if path.is_dir() or must_be_local(ref.model):
             return sha256(path)
         return f"{ref.model}@{self.pin('model', ref.model, ref.revision)}"
 
@@ -337,10 +345,6 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
-
-
-def _must_be_local(model: str) -> bool:
-    return model.startswith((".", "/", "~", "pocket:"))
 
 
 def _settings_digest(settings: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from monotreme.errors import InputError, RecipeError
+from monotreme.recipe.paths import local_paths, must_be_local
 from monotreme.recipe.tables import (
     PAPER_BENCHMARKS,
     POCKET,
@@ -58,7 +59,9 @@ __all__ = [
     "check_recipe",
     "dump_recipe",
     "load_recipe",
+    "local_paths",
     "locate",
+    "must_be_local",
     "override",
 ]
 
@@ -146,7 +149,7 @@ def _explain(error: ErrorDetails) -> tuple[str, str]:
         key = str(error["loc"][-1])
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         meant = (
-            f"Did you mean {near[0]!r}" if near else f"Known keys are {', '.join(sorted(known))}"
+            f"Did you mean {near[0]!r}?" if near else f"Known keys are {', '.join(sorted(known))}"
         )
         return f"{where} is not a key", meant
     if error["type"] == "missing":
