@@ -1,10 +1,10 @@
 """Whether the choice among merges recovers the one that is best by construction.
 
 Two specialists are trained on the pocket base, each on one subject alone. By how they were made, each
-should gain in its own subject, and the sum of both should be the best over both subjects, if the gains
-are large enough to be seen. The candidates are each alone, their sum and their mean; the choice is made
-on the pocket set's validation questions of these two subjects, and then looked at on its benchmark
-questions.
+should gain in its own subject, and be the best choice where that subject alone counts; the sum of both
+should be the best over both subjects, if they do not disturb each other. The candidates are each alone,
+their sum and their mean; the choice is made on the pocket set's validation questions of these two
+subjects, then on those of each subject alone, and looked at on the benchmark questions.
 
     python bench/choose.py [--subjects logic science] [--epochs 4]
 """
@@ -18,9 +18,12 @@ from typing import Any
 
 import yaml
 
-from monotreme import pipeline
+from monotreme import merge, pipeline
+from monotreme.merge.choose import decide
 from monotreme.recipe import load_recipe
+from monotreme.records import read_table
 from monotreme.run import Run
+from monotreme.scoring.results import results_of
 
 TRAIN = {
     "base": "pocket:base",
@@ -106,6 +109,11 @@ def main() -> None:
         for row in choice["candidates"]:
             parts = "  ".join(f"{k} {v['delta']:+.1f}" for k, v in row["gain_by_domain"].items())
             print(f"  {row['id']:<12} {parts}")
+        asked = [merge.read_asked(both, into) for into in both.recipe.merge.candidates]
+        results = results_of(read_table(both.output("merge", "candidates.parquet")))
+        for subject in options.subjects:
+            alone = [dict(result.by_subject())[subject] for result in results]
+            print(f"  on {subject} alone: {decide(alone, asked, 0)['reason']}")
         scores = json.loads(both.output("evaluate", "scores.json").read_text())["scores"]
         rows = [row for row in scores if row["benchmark"] != "mean"]
         show("on the benchmark questions, which chose nothing:", rows, lambda row: row["model"])
