@@ -178,7 +178,7 @@ def from_the_hub(path: Path) -> None:
     ("spoil", "code", "says"),
     [
         (wrong_key, 2, "curate.protekt is not a key. Did you mean 'protect'"),
-        (missing_file, 3, "sums.jsonl cannot be read"),
+        (missing_file, 3, "sums.jsonl does not exist"),
         (truncated, 3, "sums.jsonl, line 30"),
         (no_answer, 3, "sums.jsonl, line 31"),
         (huge_row, 3, "sums.jsonl, line 31"),
