@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from monotreme.merge import read_adapter, read_target, write_merged
 from monotreme.merge.target import check_fit
 from monotreme.merge.write import copy_companions
+from monotreme.records import Counts
+from monotreme.run import Run
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 MLP = ["gate_proj", "up_proj", "down_proj"]
@@ -72,3 +74,11 @@ def merged_by_peft(target: Path, adapter: Path, folder: Path) -> Path:
 
     PeftModel.from_pretrained(load(target), adapter).merge_and_unload().save_pretrained(folder)
     return folder
+
+
+def leave_adapter(run: Run, adapter: Path) -> None:
+    """Leave a run's train stage as if it had trained this adapter."""
+    with run.stage("train", {}) as work:
+        with work.file("adapter") as folder:
+            shutil.copytree(adapter, folder)
+        work.counts = Counts()

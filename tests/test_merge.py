@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import write_model
-from merging import DTYPES, load, weights, write_adapter
+from merging import DTYPES, leave_adapter, load, weights, write_adapter
 from safetensors.torch import load_file, save_file
 
 from monotreme import merge
 from monotreme.errors import InputError, MismatchError, RefusedError
 from monotreme.merge import read_adapter, tolerance
-from monotreme.records import Counts
 from monotreme.run import Run
 from monotreme.storage import sha256
 
@@ -34,10 +33,7 @@ def after_training(make_run: Callable[..., Run], adapter: Path) -> Callable[...,
 
     def make(source: Path = adapter, **tables: Any) -> Run:
         run = make_run(**tables)
-        with run.stage("train", {}) as work:
-            with work.file("adapter") as folder:
-                shutil.copytree(source, folder)
-            work.counts = Counts()
+        leave_adapter(run, source)
         return run
 
     return make

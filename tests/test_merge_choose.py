@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import finish, sums
-from merging import weights, write_adapter
+from merging import leave_adapter, weights, write_adapter
 
 from monotreme import evaluate, merge
 from monotreme.errors import InputError, RecipeError, RefusedError
@@ -19,7 +19,6 @@ from monotreme.merge.asked import Asked
 from monotreme.merge.choose import decide, overlap, simplicity
 from monotreme.merge.target import Target
 from monotreme.recipe import IntoRef
-from monotreme.records import Counts
 from monotreme.run import Run
 from monotreme.scoring.results import Results
 
@@ -117,10 +116,7 @@ def ready(make_run: Callable[..., Run], tiny_model: Path, tmp_path: Path) -> Cal
         table = {"candidates": candidates, "select": SELECT, **settings}
         run = make_run(merge=table, evaluate={"benchmarks": REPORTED, "precision": "fp32"})
         finish(run, "decontaminate", sums(6))
-        with run.stage("train", {}) as work:
-            with work.file("adapter") as folder:
-                shutil.copytree(own, folder)
-            work.counts = Counts()
+        leave_adapter(run, own)
         return run
 
     return make

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import torch
 from conftest import write_model
-from merging import load, weights, write_adapter
+from merging import leave_adapter, load, weights, write_adapter
 
 from monotreme import merge
 from monotreme.errors import MismatchError, RecipeError, RefusedError
 from monotreme.merge.combine import dare, slerp, ties
-from monotreme.records import Counts
 from monotreme.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -36,10 +35,7 @@ def ready(make_run: Callable[..., Run], tiny_model: Path, tmp_path: Path) -> Cal
 
     def make(**into: Any) -> Run:
         run = make_run(merge={"into": [{"id": "mix", "model": "base", **into}]})
-        with run.stage("train", {}) as work:
-            with work.file("adapter") as folder:
-                shutil.copytree(own, folder)
-            work.counts = Counts()
+        leave_adapter(run, own)
         return run
 
     return make

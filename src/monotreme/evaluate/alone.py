@@ -45,10 +45,8 @@ def evaluate_model(
         RefusedError: `out` holds a recipe's run, or another model's evaluation.
         InputError, RecipeError, RemoteError: model, adapter or benchmarks cannot be read.
     """
-    ref = ModelRef(model=model)
-    # of a recipe only what scoring reads
-    tables: dict[str, Any] = {"seed": 42, "train": Train(base=ref), "evaluate": settings}
-    run = Run(out, Recipe.model_construct(name=out.name, **tables), Path.cwd())
+    run = bare_run(model, settings, out)
+    ref = run.recipe.train.base
     weights = run.model_digest(ref)
     identity = digest(weights, sha256(adapter)) if adapter else weights
     name = name_of(model, adapter)
@@ -59,6 +57,12 @@ def evaluate_model(
     if force or not run.is_current(STAGE, digests):
         evaluate.score(run, digests, [candidate])
     return run
+
+
+def bare_run(model: str, settings: Evaluate, out: Path) -> Run:
+    """A folder as the run of a recipe that has only what scoring reads."""
+    tables: dict[str, Any] = {"train": Train(base=ModelRef(model=model)), "evaluate": settings}
+    return Run(out, Recipe.model_construct(name=out.name, seed=42, **tables), Path.cwd())
 
 
 def name_of(model: str, adapter: Path | None) -> str:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from monotreme.errors import InputError, RecipeError
+from monotreme.evaluate.alone import bare_run
 from monotreme.models import beginning
 from monotreme.progress import progress
-from monotreme.recipe import Evaluate, ModelRef, Recipe, Train
-from monotreme.run import Run
+from monotreme.recipe import Evaluate
 from monotreme.scoring.scorer import Scorer, load_scorer
 from monotreme.scoring.spans import Span, Tokens, encode_pairs
 from monotreme.storage import writing
@@ -72,9 +72,8 @@ def evaluate_model(
         InputError, RemoteError: the model cannot be read, or the harness has no such task.
     """
     check_harness()
-    ref = ModelRef(model=model)
-    nothing: dict[str, Any] = {"train": Train(base=ref)}
-    run = Run(out, Recipe.model_construct(name=out.name, **nothing), Path.cwd())
+    run = bare_run(model, settings, out)
+    ref = run.recipe.train.base
     scorer = load_scorer(
         run.model(ref),
         precision=settings.precision,

@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 
 from monotreme.errors import InputError
 from monotreme.generate.chosen import Chosen
+from monotreme.machine import device
 from monotreme.models import Precision, beginning, load_model, load_tokenizer, put_adapter
 from monotreme.prompt import prompt
 from monotreme.records import Question
@@ -104,7 +105,7 @@ def load_answerer(chosen: Chosen, precision: Precision) -> Answerer:
     if chosen.adapter is not None:
         model = put_adapter(model, chosen.adapter).get_base_model()
     try:
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        model.to(device())
     except torch.OutOfMemoryError:
         raise InputError(
             f"{chosen.folder} in {precision} does not fit the device's memory",

@@ -48,7 +48,7 @@ def inputs(run: Run) -> dict[str, str]:
         "adapter": sha256(run.output("train", "adapter")),
         "base": run.model_digest(run.recipe.train.base),
     }
-    for into in (*settings.into, *settings.candidates):
+    for into in settings.every:
         found |= digests_of(run, into)
     if settings.candidates:
         scoring = run.recipe.evaluate
@@ -65,7 +65,7 @@ def merge_into(asked: Asked, folder: Path) -> dict[str, Any]:
     Returns:
         What the record says of a merge, as plain JSON, and under `sha256` the digest of each file.
     """
-    target, slots = asked.target, asked.slots()
+    target, slots = asked.target, asked.slots
     copy_companions(target.folder, folder, with_code=asked.trust)
     written = write_merged(target, slots, folder)
     facts = _facts(target, slots, written)
@@ -117,7 +117,7 @@ def _all_asked(run: Run) -> list[Asked]:
     """
     settings = run.recipe.merge
     base = read_target(run.model(run.recipe.train.base))
-    found = [read_asked(run, into) for into in (*settings.into, *settings.candidates)]
+    found = [read_asked(run, into) for into in settings.every]
     for asked in found:
         check(asked, base)
     return found
@@ -132,10 +132,7 @@ def preview(run: Run) -> list[dict[str, Any]]:
     """
     settings = run.recipe.merge
     base = read_target(run.model(run.recipe.train.base))
-    return [
-        preview_of(read_asked(run, into), base, run.folder)
-        for into in (*settings.into, *settings.candidates)
-    ]
+    return [preview_of(read_asked(run, into), base, run.folder) for into in settings.every]
 
 
 def execute(run: Run) -> None:

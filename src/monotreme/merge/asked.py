@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -46,6 +47,7 @@ class Asked:
     def name(self) -> str:
         return self.into.id
 
+    @cached_property
     def slots(self) -> Mapping[str, Slot]:
         """What the adapters together hold for each weight.
 
@@ -119,7 +121,7 @@ def check(asked: Asked, base: Target) -> None:
         MismatchError: another architecture, vocabulary or shape, or a missing layer.
         RefusedError: a quantised target, or a difference that the recipe does not accept by name.
     """
-    slots = asked.slots()
+    slots = asked.slots
     # of whole models every weight is mixed, tied ones too; `read_mixed` has compared their shapes
     check_fit(asked.target, base, {} if asked.models else slots, asked.name)
     found = not_accepted(differences(asked.target, base), asked.into.accept)

@@ -99,7 +99,7 @@ def preview_of(asked: Asked, base: Target, folder: Path) -> dict[str, Any]:
     Raises:
         InputError, MismatchError, RefusedError: the adapters cannot go into this target at all.
     """
-    slots, target = asked.slots(), asked.target
+    slots, target = asked.slots, asked.target
     check_fit(target, base, {} if asked.models else slots, asked.name)
     found = differences(target, base)
     adapters = [read_adapter(*weighted) for weighted in asked.adapters]

@@ -19,7 +19,7 @@ def local_paths(recipe: Recipe, stage: str) -> Iterator[tuple[str, str]]:
     elif stage == "train":
         yield from _local_models("base", recipe.train.base)
     elif stage == "merge":
-        for into in (*recipe.merge.into, *recipe.merge.candidates):
+        for into in recipe.merge.every:
             yield from _local_models(into.id, into)
             for adapter in into.adapters:
                 yield f"{into.id}, adapters", adapter.path

@@ -277,6 +277,11 @@ class Merge(Table):
         default_factory=list, description="Benchmarks that choose; never those of `evaluate`."
     )
 
+    @property
+    def every(self) -> list[IntoRef]:
+        """The merges that are made, and those of which one is."""
+        return [*self.into, *self.candidates]
+
     @model_validator(mode="before")
     @classmethod
     def _candidates_are_instead(cls, data: Any) -> Any:
@@ -354,7 +359,7 @@ class Recipe(Table):
             "curate.sources": self.curate.sources,
             "decontaminate.benchmarks": self.decontaminate.benchmarks,
             "evaluate.benchmarks": self.evaluate.benchmarks,
-            "merge.into and merge.candidates": [*self.merge.into, *self.merge.candidates],
+            "merge.into and merge.candidates": self.merge.every,
             "merge.select": self.merge.select,
         }
         for where, refs in lists.items():
@@ -378,7 +383,7 @@ class Recipe(Table):
     @model_validator(mode="after")
     def _merges_are_of_what_was_trained(self) -> "Recipe":
         precision = self.train.base_precision
-        for into in (*self.merge.into, *self.merge.candidates):
+        for into in self.merge.every:
             if precision in ("fp8", "nf4") and "base_precision" not in into.accept:
                 raise ValueError(
                     f"merge {into.id}: the adapter is trained beside a base in {precision}; merged into "

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from monotreme import machine
 from monotreme.errors import InputError, MismatchError
 from monotreme.machine import memory_bytes
 from monotreme.models import load_config
@@ -53,7 +54,7 @@ def inputs(run: Run) -> dict[str, str]:
 
 def _model_with_adapter(run: Run, folder: Path, size: plan.Size, team: Team) -> Any:
     """The base with a fresh adapter; on its device, or on the processor where ranks will share it."""
-    settings, device = run.recipe.train, _device()
+    settings, device = run.recipe.train, torch.device(machine.device())
     precision, trust = settings.base_precision, settings.base.trust_remote_code
     team.shares_base = _is_shared(run, size, team, device)
     if team.shares_base:
@@ -76,11 +77,6 @@ def _is_shared(run: Run, size: plan.Size, team: Team, device: torch.device) -> b
     settings = run.recipe.train
     too_much = plan.needed_bytes(size, settings.base_precision) > _memory_of(device)
     return team.any(settings.shard == "always" or too_much, device)
-
-
-def _device() -> torch.device:
-    """The GPU of this rank, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _memory_of(device: torch.device) -> int:

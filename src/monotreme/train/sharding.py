@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from monotreme import machine
 from monotreme.errors import InputError
 from monotreme.train.frozen import BasePrecision
 
@@ -43,8 +44,7 @@ def share_base(model: Any) -> None:
         raise InputError(
             f"{type(base).__name__} does not say what its blocks are", "Set train.shard: auto"
         )
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+    device = torch.device(machine.device())  # a rank's own GPU is the current one
     cut = {p for block in blocks for p in block.parameters() if not p.requires_grad}
     whole = {p for p in model.parameters() if p not in cut}
     _move(model, whole, device)
