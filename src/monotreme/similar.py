@@ -17,8 +17,35 @@ import numpy as np
 
 from monotreme.embed import Vectors, embed
 from monotreme.encoders import Encoder
-from monotreme.neighbors import Pairs, joined, pairs_between, pairs_within, similarities
+from monotreme.neighbors import (
+    Pairs,
+    Recall,
+    joined,
+    make_lists,
+    measure_recall,
+    pairs_between,
+    pairs_in_lists,
+    pairs_within,
+    similarities,
+)
 from monotreme.storage import storage_errors
+
+MOST_EXACT = 1_000_000  # texts that are all compared with all, where nothing else is asked for
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Of a join through lists, in place of one of all pairs.
+
+    Attributes:
+        num: how many lists there were.
+        a_row: in how many of them each row was.
+        recall: what the join found of the pairs over the threshold.
+    """
+
+    num: int
+    a_row: int
+    recall: Recall
 
 
 @dataclass(frozen=True)
@@ -72,12 +99,14 @@ class Similar:
     Attributes:
         near: the pairs whose quick similarity is over `cut`, settled.
         precision: of the similarities.
+        lists: None where all pairs were compared.
     """
 
     spill: Spill
     cut: float
     near: Pairs
     precision: Precision
+    lists: Lists | None
 
     def over(self, threshold: float) -> Pairs:
         """The pairs over the threshold that was asked for, or a higher one: exact."""
@@ -93,23 +122,37 @@ class Similar:
             yield block.over(floor)
 
 
-def similar_within(side: Texts, threshold: float, floor: float) -> Similar:
+def similar_within(side: Texts, threshold: float, floor: float, exact: bool = False) -> Similar:
     """Pairs i < j of texts: those over the threshold exactly, those over the floor for the record.
 
     Args:
         floor: at most the threshold.
+        exact: compare all pairs, however many texts there are.
     """
+    all_pairs = exact or len(side.texts) <= MOST_EXACT
     error = side.encoder.error
     quick = embed(side.texts, side.encoder, side.cache)
-    spill = Spill(side.cache, pairs_within(quick, min(floor, threshold - error)))
+    spill, lists = _compare(quick, threshold, min(floor, threshold - error), side.cache, all_pairs)
     near = joined([block.over(threshold - error) for block in spill])
     settled = _settle(near, side, side, near.similarity <= threshold + error)
     if settled is not None:
-        return Similar(spill, threshold - error, *settled)
-    exact = _exactly(side, np.arange(len(side.texts)))
-    spill = Spill(side.cache, pairs_within(exact, floor))
+        return Similar(spill, threshold - error, *settled, lists)
+    vectors = _exactly(side, np.arange(len(side.texts)))
+    spill, lists = _compare(vectors, threshold, floor, side.cache, all_pairs)
     near = joined([block.over(threshold) for block in spill])
-    return Similar(spill, threshold, near, Precision())
+    return Similar(spill, threshold, near, Precision(), lists)
+
+
+def _compare(
+    vectors: Vectors, threshold: float, floor: float, folder: Path, all_pairs: bool
+) -> tuple[Spill, Lists | None]:
+    """All pairs over the floor, or those that lie in one list and what share of them that is."""
+    if all_pairs:
+        return Spill(folder, pairs_within(vectors, floor)), None
+    lists = make_lists(vectors, threshold)
+    spill = Spill(folder, pairs_in_lists(vectors, lists, floor, folder))
+    recall = measure_recall(vectors, spill, threshold)
+    return spill, Lists(lists.num, lists.nearest.shape[1], recall)
 
 
 def similar_between(left: Texts, right: Texts, threshold: float) -> tuple[Pairs, Precision]:

@@ -6,6 +6,7 @@ another question, that twin and their similarity) and pairs.parquet (every pair 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,7 @@ from monotreme.progress import console, progress
 from monotreme.recipe import SourceRef
 from monotreme.records import Counts, Dropped, Question, digest, dropped_table, question_table
 from monotreme.run import Run
-from monotreme.similar import Similar, Texts, similar_within
+from monotreme.similar import Lists, Similar, Texts, similar_within
 from monotreme.sources import read_source, source_of
 
 PAIR_SCHEMA = pa.schema(
@@ -100,14 +101,23 @@ def _near_duplicates(
     encoder = find_encoder(*run.encoder())
     texts = Texts([questions[i].text for i in rows], encoder, run.cache("embeddings"))
     floor = min(FLOOR, table.threshold)
-    similar = similar_within(texts, table.threshold, floor)
+    similar = similar_within(texts, table.threshold, floor, table.exact)
     close = similar.over(table.threshold)
     close = close._replace(left=rows[close.left], right=rows[close.right])
     result = apply_exclusion(questions, rank, close, table.protect)
     result.facts["encoder"] = encoder.name
     result.facts["encoder_digest"] = encoder.digest
     result.facts["similarity"] = asdict(similar.precision)
+    result.facts["join"] = _join(similar.lists)
     return result, _pair_tables([questions[i].id for i in rows], similar, floor)
+
+
+def _join(lists: Lists | None) -> dict[str, Any]:
+    """Which pairs were compared; of lists, what share of those over the threshold they found."""
+    if lists is None:
+        return {"pairs": "all"}
+    return {"pairs": "lists", "lists": lists.num, "lists_a_row": lists.a_row,
+            **{f"recall_{name}": value for name, value in lists.recall._asdict().items()}}  # fmt: skip
 
 
 def _pair_tables(ids: Sequence[str], similar: Similar, floor: float) -> Iterator[pa.Table]:

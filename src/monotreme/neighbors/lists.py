@@ -8,7 +8,7 @@ similarity; what is missed are pairs that share no list. A row has as many lists
 neighbours needs to meet, at least two; what was missed in the end is measured on another sample.
 
 Who shares a list is a matter of whole numbers (`_whole`), so that it is the same to the last bit on
-any machine and with any number of workers. Legend: R rows, D numbers a row, K lists, M lists a row.
+any machine, with any number of workers and in whatever order the rows come. Legend: R rows, D numbers a row, K lists, M lists a row.
 """
 
 import tempfile
@@ -224,10 +224,9 @@ def _nearest(whole: torch.Tensor, centroids: torch.Tensor, num: int) -> torch.Te
 
 def _centroids(rows: np.ndarray, num: int) -> torch.Tensor:
     """(K, D) whole numbers; K is less than `num` where there are fewer different rows."""
-    draw = np.random.default_rng(0)
-    chosen = draw.choice(len(rows), min(len(rows), ROWS_A_LIST * num), replace=False)
-    sample = torch.from_numpy(np.unique(_whole(rows[np.sort(chosen)]).numpy(), axis=0))
-    first = draw.choice(len(sample), min(len(sample), num), replace=False)
+    chosen = _drawn(rows, np.arange(len(rows)), ROWS_A_LIST * num, 0)
+    sample = torch.from_numpy(np.unique(_whole(rows[chosen]).numpy(), axis=0))
+    first = np.random.default_rng(0).choice(len(sample), min(len(sample), num), replace=False)
     centroids = sample[torch.from_numpy(first)]
     for _ in range(ITERATIONS):
         sums = torch.zeros(centroids.shape, dtype=torch.float64)
@@ -240,8 +239,9 @@ def _centroids(rows: np.ndarray, num: int) -> torch.Tensor:
 
 def _lists_needed(side: Side, centroids: torch.Tensor, threshold: float, engine: Engine) -> int:
     """The fewest lists a row with which the share AIM of a sample's pairs of rows meet."""
-    alone = Rows(side.rows, np.arange(len(side.rows)))
-    pairs = _neighbours(alone, _drawn(len(side.rows), 1), threshold, engine)
+    places = np.arange(len(side.rows))
+    alone = Rows(side.rows, places)
+    pairs = _neighbours(alone, _drawn(side.rows, places, SAMPLE, 1), threshold, engine)
     rows, place = np.unique(np.concatenate([pairs.left, pairs.right]), return_inverse=True)
     most = min(MOST, len(centroids))
     left, right = (
@@ -271,7 +271,8 @@ def measure_recall(
     t the pairs of each sampled text (Kish 1965, Survey Sampling).
     """
     num_texts = _num_texts(side)
-    texts = _drawn(num_texts, 2)
+    _, first = np.unique(side.owner, return_index=True)
+    texts = side.owner[_drawn(side.rows, first, SAMPLE, 2)]
     drawn = np.zeros(num_texts, bool)
     drawn[texts] = True
     near = _neighbours(side, texts, threshold, engine)
@@ -297,10 +298,20 @@ def _interval(count: float, size: float) -> tuple[float, float]:
     return low, high
 
 
-def _drawn(num: int, seed: int) -> np.ndarray:
-    """Ascending places of a sample."""
+def _drawn(rows: np.ndarray, among: np.ndarray, num: int, seed: int) -> np.ndarray:
+    """Ascending places of a sample of rows, by what they hold: their order does not matter.
+
+    Args:
+        among: the places that may be drawn.
+    """
+    limits = np.iinfo(np.int64)
     draw = np.random.default_rng(seed)
-    return np.sort(draw.choice(num, min(num, SAMPLE), replace=False))
+    weights = draw.integers(limits.min, limits.max, size=rows.shape[1])
+    keys = np.empty(len(among), np.int64)
+    for start in range(0, len(among), ASSIGNED_AT_ONCE):
+        part = slice(start, start + ASSIGNED_AT_ONCE)
+        keys[part] = _whole(rows[among[part]]).numpy().astype(np.int64) @ weights  # modulo 2⁶⁴
+    return np.sort(among[keys.argsort(kind="stable")[:num]])
 
 
 def _neighbours(side: Side, texts: np.ndarray, threshold: float, engine: Engine) -> Pairs:
