@@ -133,14 +133,20 @@ def test_the_precision_of_the_tiles_changes_no_byte(
     assert ours[0] == ours[1]
 
 
-def test_the_order_of_the_rows_does_not_matter(tmp_path: Path):
+def test_the_order_of_the_rows_does_not_matter(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lists, "SAMPLE", 300)
     side = planted(2000)
     order = np.random.default_rng(3).permutation(2000)
-    there = found(Vectors(side.rows[order], np.arange(2000)), tmp_path)
-    i, j = order[there.left], order[there.right]
-    moved = sorted(zip(np.minimum(i, j), np.maximum(i, j), there.similarity, strict=True))
-    ours = found(side, tmp_path)
-    assert moved == list(zip(*ours, strict=True))
+    moved = Vectors(side.rows[order], side.owner)
+    nearest, there = (make_lists(one, THRESHOLD).nearest for one in (side, moved))
+    assert there.tolist() == nearest[order].tolist()
+    pairs = exact(side).where(np.arange(len(exact(side).left)) % 3 > 0)
+    i, j = (np.argsort(order)[column] for column in pairs[:2])
+    there_too = Pairs(np.minimum(i, j), np.maximum(i, j), pairs.similarity)
+    ours, theirs = (
+        measure_recall(one, [some], THRESHOLD) for one, some in ((side, pairs), (moved, there_too))
+    )
+    assert ours == theirs
 
 
 @settings(deadline=None, max_examples=30)

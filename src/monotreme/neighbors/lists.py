@@ -31,12 +31,12 @@ from monotreme.progress import progress
 from monotreme.storage import storage_errors
 
 FEWEST, MOST = 2, 16  # lists a row
-AIM = 0.998  # share of a sample's pairs that must meet: room to the 99.5 % that is promised
-SAMPLE = 4096  # rows or texts whose neighbours are all looked for
+AIM = 0.999  # share of a sample's pairs that must meet: room to the 99.5 % that is promised
+SAMPLE = 8192  # rows or texts whose neighbours are all looked for
 ROWS_A_LIST = 32  # of the sample that the centroids are made of
 ITERATIONS = 8
 SCALE = 2048  # of whole numbers
-ASSIGNED_AT_ONCE = 1024  # rows: their products with all centroids are some MB
+ASSIGNED_AT_ONCE = 256  # rows: so few that their products with all centroids stay in the cache
 STEP = 256  # lists are filled up to multiples of it: matrix libraries are slow at each new shape
 RANGES = 64  # files that proposed pairs are sorted into by their left text
 DECIDED_AT_ONCE = 2**18  # pairs
@@ -179,7 +179,7 @@ def make_lists(side: Side, threshold: float, engine: Engine = HERE) -> Lists:
     centroids = _centroids(side.rows, round(len(side.rows) ** 0.5))
     num = _lists_needed(side, centroids, threshold, engine)
     make = partial(_Assign, engine.share(side.rows), centroids, num)
-    height = 16 * ASSIGNED_AT_ONCE
+    height = 64 * ASSIGNED_AT_ONCE
     parts = [slice(start, start + height) for start in range(0, len(side.rows), height)]
     with progress("Entering rows in lists", len(parts)) as done:
         nearest = np.empty((len(side.rows), num), np.int32)
