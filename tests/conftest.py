@@ -1,9 +1,9 @@
 """Tiny real things that the tests share: a Llama of a few thousand weights, a tokenizer, a run."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test never waits for a network
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -15,6 +15,9 @@ import pytest
 from monotreme.recipe import check_recipe
 from monotreme.records import Counts, Question, question_table
 from monotreme.run import Run
+
+if TYPE_CHECKING:
+    from monotreme.curate.reading import Rows
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -31,6 +34,18 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real data are not at {SHARED}")
     return SHARED
+
+
+def rows_of(questions: Sequence[Question]) -> "Rows":
+    """Questions as curate has them when they were read; those of a source side by side."""
+    import numpy as np
+
+    from monotreme.curate.reading import describe, table_of
+    from monotreme.store import Store
+
+    sources = list(dict.fromkeys(q.source for q in questions))
+    numbers = np.array([sources.index(q.source) for q in questions], np.int16)
+    return describe(Store(table_of(questions, searched=False).to_batches()), sources, numbers)
 
 
 def write_tokenizer(folder: Path) -> None:

@@ -17,7 +17,7 @@ from monotreme.evaluate.exposure import exposure_digest, read_exposures
 from monotreme.evaluate.summary import EXPOSURE, STAGE, leave, summarise, summarise_again
 from monotreme.records import digest
 from monotreme.rows import BadRow, RawRow, read_file
-from monotreme.run import Run, StageWork
+from monotreme.run import Run
 from monotreme.scoring import tasks
 from monotreme.scoring.deltas import BASE
 from monotreme.scoring.loaded import Loaded
@@ -26,6 +26,7 @@ from monotreme.scoring.results import Exposure
 from monotreme.scoring.scorer import Scorer, load_scorer
 from monotreme.scoring.tasks import Task
 from monotreme.storage import sha256
+from monotreme.work import StageWork
 
 TEXT_SCHEMA = pa.schema([pa.field("log_loss", pa.float64()), pa.field("num_tokens", pa.int64())])
 

@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from monotreme.evaluate.tables import markdown, subject_map
 from monotreme.records import Counts, read_table
-from monotreme.run import Run, StageWork
+from monotreme.run import Run
 from monotreme.scoring.deltas import BASE, delta_rows, perplexity_row, score_rows
 from monotreme.scoring.protocol import PROTOCOL
 from monotreme.scoring.results import Exposure, Row, results_of
 from monotreme.scoring.statistics import Floats
+from monotreme.work import StageWork
 
 STAGE = "evaluate"
 EXPOSURE = "exposure/"  # how the inputs that only the summary reads begin

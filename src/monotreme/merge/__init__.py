@@ -24,9 +24,10 @@ from monotreme.merge.target import Target, read_target
 from monotreme.merge.verify import fits_memory, smoke, tolerance, verify
 from monotreme.merge.write import Tally, Written, copy_companions, write_merged
 from monotreme.records import Counts, digest
-from monotreme.run import Run, StageWork, versions
+from monotreme.run import Run, versions
 from monotreme.scoring.tasks import benchmark_digests
 from monotreme.storage import resuming, sha256, writing
+from monotreme.work import StageWork
 
 __all__ = [
     "execute",

@@ -18,7 +18,7 @@ from monotreme.errors import InputError
 from monotreme.merge.asked import Asked
 from monotreme.records import read_questions
 from monotreme.rows import BadRow, read_file
-from monotreme.run import Run, StageWork
+from monotreme.run import Run
 from monotreme.scoring.deltas import MEAN, delta_rows, score_rows
 from monotreme.scoring.loaded import Loaded
 from monotreme.scoring.results import Results, Row, results_of
@@ -27,6 +27,7 @@ from monotreme.scoring.tasks import Task, items_of, kept, read_tasks
 from monotreme.scoring.tasks import asked as asked_of
 from monotreme.similar import Texts, similar_between
 from monotreme.storage import sha256
+from monotreme.work import StageWork
 
 ALONE = " alone"  # after a target's name: the target without any adapter
 

@@ -12,11 +12,12 @@ from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
 from monotreme.errors import RecipeError
 from monotreme.recipe import BenchmarkRef
 from monotreme.records import Counts, digest, read_table
-from monotreme.run import Run, StageWork
+from monotreme.run import Run
 from monotreme.scoring.protocol import Prompt, Shots, item_score, prompts
 from monotreme.scoring.scorer import Scorer
 from monotreme.scoring.spans import Likelihood
 from monotreme.storage import writing
+from monotreme.work import StageWork
 
 ITEM_SCHEMA = pa.schema(
     [
