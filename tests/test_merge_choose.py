@@ -276,3 +276,9 @@ def test_the_preview_writes_nothing_and_tells_of_every_candidate(
     )  # two random adapters know nothing of each other
     assert not whole["refused"]
     json.dumps([whole, half, both])
+    merge.execute(run)
+    (chosen,) = run.merges()
+    (foretold,) = [each for each in (whole, half, both) if each["id"] == chosen]
+    recorded = run.record("merge")["facts"][chosen]
+    for key in ("adapters", "pairs", "differences"):
+        assert recorded[key] == foretold[key]

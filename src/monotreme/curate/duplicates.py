@@ -49,17 +49,20 @@ def drop_exact_duplicates(
 
 
 def follow_twins(dropped: Sequence[Dropped], kept: set[str]) -> list[Dropped]:
-    """Let each dropped question name one that is kept: where its twin went too, that one's twin."""
+    """Let each dropped question name one that is kept: where its twin went too, that one's twin.
+
+    The similarity is then that of those two; the detail says so.
+    """
     onward = {d.question.id: d for d in dropped if d.twin not in ("", d.question.id)}
     followed = []
     for one in dropped:
         last = one
         while last.twin and last.twin not in kept and last.twin in onward:
             last = onward[last.twin]
-        via = f"; {one.twin[:12]} went too" if last is not one else ""
-        followed.append(
-            replace(one, twin=last.twin, similarity=last.similarity, detail=one.detail + via)
-        )
+        if last is not one:
+            via = f"; that was {one.twin[:12]}, which went too: what took its place is named"
+            one = replace(one, twin=last.twin, similarity=last.similarity, detail=one.detail + via)
+        followed.append(one)
     return followed
 
 
