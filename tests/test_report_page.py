@@ -207,6 +207,25 @@ def test_what_is_counted_here_is_what_the_tables_hold(run, told):
     ]
 
 
+def test_of_each_source_and_reason_the_most_doubtful_row_is_shown(run, told):
+    for what, stage, kind in (
+        ("dropped", "curate", "reason"),
+        ("leaked", "decontaminate", "verdict"),
+    ):
+        table = pq.read_table(run.output(stage, f"{what}.parquet")).to_pylist()
+        least = {
+            (row["source"], row[kind]): min(
+                each["similarity"]
+                for each in table
+                if (each["source"], each[kind]) == (row["source"], row[kind])
+            )
+            for row in table
+        }
+        shown = told["examples"][what]
+        assert [row["similarity"] for row in shown] == sorted(least.values())
+        assert {(row["source"], row[kind]) for row in shown} == set(least)
+
+
 def test_a_whole_run_has_every_section(told):
     titles = [section.title for section in sections(told)]
     assert titles == [

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 
 Point = tuple[float, float]
 
@@ -19,6 +20,7 @@ class Cell:
 WIDTH, HEIGHT = 720, 320  # user units; the picture scales with its container
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 48, 48  # margins around the plotting area
 ROW, COLUMN, NAMES = 20, 120, 280  # of a heat map: height and width of a cell, room for row names
+NAME, LINE = 15, 14  # of a heat map: characters in a line of a column's name, and a line's height
 WIDTHS = (1.0, 2.5, 1.5)  # of lines, in turn: no two of the first three differ by colour alone
 COLOURS = ("#4c8dd6", "#e07b39", "#3fa06b", "#b65fc2", "#c9a227", "#d6566b")  # mid tones
 MORE, LESS = COLOURS[:2]
@@ -87,13 +89,16 @@ def heat_map(
         rows: name and a cell a column, None for none.
         headings: names of the rows that stand for those after them, drawn in bold.
     """
-    top = 2 * ROW + TOP
+    names = [wrap(name, NAME) for name in columns]
+    top = ROW + TOP + LINE * max(map(len, names), default=1)
     most = (
         max((abs(c.value) for _, cells in rows for c in cells if c and c.sure), default=1.0) or 1.0
     )
     parts = [_text(8, 18, title, "start", _BOLD), _text(8, 36, note, "start")]
-    for number, name in enumerate(columns):
-        parts.append(_text(NAMES + (number + 0.5) * COLUMN, top - 8, name, "middle", _BOLD))
+    for number, lines in enumerate(names):
+        for above, text in enumerate(reversed(lines)):
+            place = NAMES + (number + 0.5) * COLUMN, top - 8 - above * LINE
+            parts.append(_text(*place, text, "middle", _BOLD))
     for line, (name, cells) in enumerate(rows):
         y = top + line * ROW
         parts.append(_text(NAMES - 8, y + 14, name, "end", _BOLD if name in headings else ""))

@@ -129,19 +129,21 @@ def _similarity(run: Run, stage: str, settings: Facts) -> Facts:
 
 
 def _examples(run: Run, what: str) -> list[Facts]:
-    """Of each source and reason the row least like what it yields to: the one to doubt first."""
+    """Of each source and reason the row least like what it yields to, the one to doubt first."""
     table = read_table(run.output(*terminal.ROWS[what]))
     kind = "verdict" if what == "leaked" else "reason"
     table = table.sort_by([("similarity", "ascending"), ("id", "ascending")])
     first: dict[tuple[str, str], int] = {}
     for number, row in enumerate(table.select(["source", kind]).to_pylist()):
         first.setdefault((row["source"], row[kind]), number)
-    wanted = [first[key] for key in sorted(first)][:EXAMPLES]
+    wanted = sorted(first.values())[:EXAMPLES]
     rows = table.take(pa.array(wanted, pa.int64())).to_pylist()
     return [
         {
             **{key: row[key] for key in ("id", "source", "reason", "similarity")},
             "verdict": row.get("verdict"),
+            "proposed": row.get("proposed"),
+            "reviewers": row.get("reviewers", []),
             "dropped": terminal.asked_and_answered(row),
             "because": terminal.because(row),
         }

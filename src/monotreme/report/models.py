@@ -108,7 +108,10 @@ def _ingredients(merges: Facts) -> Iterator[str | Table]:
         for pair in one.get("pairs", ())
     ]  # fmt: skip
     if pairs:
-        yield "Adapters of one merge beside each other, on a sample of rows of the weights they share:"
+        yield (
+            "Adapters of one merge beside each other, in the weights that both change; the share of "
+            "elements that they move in opposite directions is of a sample of rows."
+        )
         head = ["merge", "adapter", "and adapter", "cosine of deltas", "opposite directions"]
         yield Table(head, pairs, 3)
     differences = [
@@ -196,7 +199,8 @@ def _exposure(scores: Iterable[Facts]) -> Iterator[str | Table]:
     ]  # fmt: skip
     if rows:
         yield "Questions with a duplicate among the training questions before they were dropped (leaked), perhaps one (gray), and none (clean). In points, with 95 % intervals."
-        yield Table(["model", "benchmark", "questions were", "number", "score", "95 % interval"], rows, 3)  # fmt: skip
+        head = ["model", "benchmark", "questions were", "number", "score", "95 % interval"]
+        yield Table(head, rows, 3, folded="Scores of all models" if len(rows) > MANY else "")
 
 
 def _by_subject(told: Facts) -> Parts:

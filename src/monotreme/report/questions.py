@@ -91,16 +91,9 @@ def _similarity(told: Facts) -> Parts:
 def _examples(told: Facts) -> Parts:
     titles = {"dropped": "What was dropped, beside its twin", "leaked": "Leaks, beside their twin"}
     for what, rows in told["examples"].items():
-        cells = [
-            (
-                "\n".join(filter(None, (r["source"], r["verdict"], r["reason"], _plain(r["similarity"])))),
-                r["dropped"],
-                r["because"],
-            )
-            for r in rows
-        ]  # fmt: skip
+        cells = [(_which(row), row["dropped"], row["because"]) for row in rows]
         if cells:
-            words = "Of each source and reason the one least like what it yields to."
+            words = "Of each source and reason the one least like what it yields to, the most doubtful first. A long list is cut."
             yield titles[what], [words, Table(["which", "dropped", "because of"], cells, 3, True)]
 
 
@@ -111,8 +104,13 @@ def _words(code: str) -> str:
 NAMES = [_words(verdict) for verdict in VERDICTS]
 
 
-def _plain(similarity: float | None) -> str:
-    return "" if similarity is None else f"{similarity:.3f}"
+def _which(row: Facts) -> str:
+    """Source, verdict, whose verdict it is or why, and similarity, a line each."""
+    why = row["reason"]
+    if row["reviewers"]:
+        why = f"said by {', '.join(row['reviewers'])}; proposed: {row['proposed']}"
+    similarity = "" if row["similarity"] is None else f"{row['similarity']:.3f}"
+    return "\n".join(filter(None, (row["source"], row["verdict"], why, similarity)))
 
 
 def _leaks(told: Facts) -> Parts:
