@@ -267,7 +267,7 @@ def test_the_preview_writes_nothing_and_tells_of_every_candidate(
     before = sorted(run.folder.rglob("*"))
     whole, half, both = merge.preview(run)
     assert sorted(run.folder.rglob("*")) == before
-    assert half["adapters"][0]["norm"] == pytest.approx(whole["adapters"][0]["norm"] / 2)
+    assert half["adapters"][0]["norm"] == pytest.approx(whole["adapters"][0]["norm"] / 2, rel=1e-5)
     assert [pair.keys() for pair in both["pairs"]] == [
         {"first", "second", "cosine", "sign_conflicts"}
     ]
@@ -276,3 +276,9 @@ def test_the_preview_writes_nothing_and_tells_of_every_candidate(
     )  # two random adapters know nothing of each other
     assert not whole["refused"]
     json.dumps([whole, half, both])
+    merge.execute(run)
+    (chosen,) = run.merges()
+    (foretold,) = [each for each in (whole, half, both) if each["id"] == chosen]
+    recorded = run.record("merge")["facts"][chosen]
+    for key in ("adapters", "pairs", "differences"):
+        assert recorded[key] == foretold[key]

@@ -44,7 +44,10 @@ class Fates:
         self.twin[rows], self.similarity[rows] = twin, similarity
 
     def follow_twins(self, rows: Rows) -> None:
-        """Let each dropped row name one that stays: where its twin went too, that one's twin."""
+        """Let each dropped row name one that stays: where its twin went too, that one's twin.
+
+        The similarity is then that of those two; the detail says so.
+        """
         end, similarity = self.twin.copy(), self.similarity.copy()
         while True:
             onward = np.flatnonzero((end >= 0) & ~self.stays[end] & (self.twin[end] >= 0))
@@ -54,7 +57,8 @@ class Fates:
             end[onward] = self.twin[end[onward]]
         for row in np.flatnonzero(end != self.twin):
             went = rows.ids[self.twin[row]].decode()[:12]
-            self.detail[row] = f"{self.detail[row]}; {went} went too"
+            via = f"; that was {went}, which went too: what took its place is named"
+            self.detail[row] += via
         self.twin, self.similarity = end, similarity
 
     def counts(self, rows: Rows) -> Counts:

@@ -166,7 +166,7 @@ def _summary(
             {"id": b.id, "split": b.split, "license": b.license, "num_questions": len(items)}
             for b, _, items in scored
         ],
-        "table": leak_table(matches, sources),
+        "table": leak_table(matches, {s: read[s] for s in sources if s in read}),
         "dropped_by_source": {source: gone[source] for source in sources},
         "rates": rates(read, gone, sources),
         "review": review(matches),

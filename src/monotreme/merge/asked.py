@@ -47,6 +47,13 @@ class Asked:
     def name(self) -> str:
         return self.into.id
 
+    @property
+    def labels(self) -> list[str]:
+        """What the recipe calls the adapters, in their order."""
+        every = [("trained here", self.into.weight)]
+        every += [(other.path, other.weight) for other in self.into.adapters]
+        return [name for name, weight in every if weight != 0]
+
     @cached_property
     def slots(self) -> Mapping[str, Slot]:
         """What the adapters together hold for each weight.

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from monotreme.errors import InputError, RecipeError
+from monotreme.recall import FILE as SELF_TEST
+from monotreme.recall import self_tested
 from monotreme.recipe import dump_recipe
 from monotreme.records import Counts, digest, read_table
 from monotreme.release.cards import (
@@ -42,7 +44,7 @@ def inputs(run: Run) -> dict[str, str]:
         "evaluate": ["scores.json"],
         "merge": list(_named_merges(run)),
     }
-    tested = {"self_test.json": digest(json.dumps(found))} if (found := _self_test(run)) else {}
+    tested = {SELF_TEST: digest(json.dumps(found))} if (found := self_tested(run)) else {}
     return {
         **tested,
         "recipe": digest(dump_recipe(run.recipe), json.dumps(_revisions(run))),
@@ -90,18 +92,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _self_test(run: Run) -> list[dict[str, Any]]:
-    """What `decontaminate --self-test` found; nothing where it was not of this very check."""
-    path = run.folder / "self_test.json"
-    if not path.exists():
-        return []
-    test, record = _read_json(path), run.record("decontaminate")
-    same = test["settings"] == record["settings"] and test["versions"] == record["versions"]
-    return (
-        list(test["found"]) if same and test["inputs"].items() <= record["inputs"].items() else []
-    )
-
-
 def _evidence(run: Run, questions: pa.Table) -> Evidence:
     records = {stage: run.record(stage) for stage in RECORDS}
     leaks = _read_json(run.output("decontaminate", "leaks.json"))
@@ -113,7 +103,7 @@ def _evidence(run: Run, questions: pa.Table) -> Evidence:
         release=run.recipe.release.model_dump(mode="json"),
         records=records,
         leaks=leaks,
-        self_test=_self_test(run),
+        self_test=self_tested(run),
         scores=_read_json(run.output("evaluate", "scores.json")),
         sources=source_rows(
             zip(*columns, strict=True),
