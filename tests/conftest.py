@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 
 import pytest
+from s3_server import S3Server
 
 from monotreme.recipe import check_recipe
 from monotreme.records import Counts, Question, question_table
@@ -80,6 +81,23 @@ def write_model(folder: Path, seed: int = 0, **shape: Any) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     write_tokenizer(folder)
     return folder
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A store on loopback with an empty bucket named `bucket`, which s3:// URLs reach."""
+    pytest.importorskip("s3fs", reason="s3fs is not installed (pip install 'monotreme[s3]')")
+    pytest.importorskip("moto", reason="moto, the local S3 server, is not installed")
+    from s3fs import S3FileSystem
+
+    server = S3Server()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()
+    server.empty()
+    server.files.mkdir("bucket")
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -23,19 +23,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from monotreme import hub
+from monotreme import hub, stores
 from monotreme.errors import BusyError, InputError
 from monotreme.recipe import (
     IntoRef,
     ModelRef,
     Recipe,
     dump_recipe,
+    is_url,
     load_recipe,
     locate,
     must_be_local,
 )
 from monotreme.records import Counts, digest
-from monotreme.storage import sha256, storage_errors, writing
+from monotreme.storage import remove_strangers, sha256, storage_errors, writing
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 PACKAGES = (
@@ -141,7 +142,9 @@ class Run:
     # ── what a stage asks ────────────────────────────────────────────────────────────────────
 
     def locate(self, path: str) -> Path:
-        """The file that a path of the recipe means."""
+        """The file that a path of the recipe means; of a URL the local copy, fetched once."""
+        if is_url(path):
+            return stores.fetched(path, self.cache("inputs"))
         return locate(path, self.recipe_folder)
 
     def output(self, stage: str, name: str) -> Path:
@@ -285,9 +288,10 @@ class Run:
             "versions": versions(),
         }
         work.forget()
-        _remove_strangers(work.folder, work.outputs)
+        remove_strangers(work.folder, work.outputs)
         with writing(work.folder / "record.json") as path:
             path.write_text(_json(record), encoding="utf-8")
+        stores.push(self.folder)
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -298,7 +302,7 @@ class Run:
         """
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock", timeout=0)
+        lock = FileLock(self.folder / stores.LOCK, timeout=0)
         try:
             with storage_errors(self.folder):
                 lock.acquire()
@@ -311,7 +315,9 @@ class Run:
                 path.write_text(dump_recipe(self.recipe), encoding="utf-8")
             self._pins.update(_read_json_or(self.folder / "run.json", {}).get("revisions", {}))
             self._write_about()
+            stores.push(self.folder)  # what an earlier command finished and could not send
             yield
+            stores.push(self.folder)
 
     def _write_about(self) -> None:
         about = {
@@ -354,15 +360,6 @@ def _settings_digest(settings: Mapping[str, Any]) -> str:
 def _stands(path: Path, entry: Mapping[str, Any]) -> bool:
     """Size only: whoever reads the file hashes it, and a wrong hash makes that stage stale."""
     return path.is_file() and path.stat().st_size == entry["bytes"]
-
-
-def _remove_strangers(folder: Path, outputs: Mapping[str, Any]) -> None:
-    """Delete what an earlier execution with other settings left: a folder holds what its record says."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_file() and path.relative_to(folder).as_posix() not in outputs:
-            path.unlink()
-        elif path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
 
 
 def _reset_peak() -> None:
