@@ -305,12 +305,12 @@ class Run:
         lock = FileLock(self.folder / stores.LOCK, timeout=0)
         try:
             with storage_errors(self.folder):
-                lock.acquire()
+                held = lock.acquire()
         except Timeout:
             raise BusyError(
                 f"another command is working on {self.folder}", "Wait for it to end"
             ) from None
-        with lock:
+        with held:
             with writing(self.folder / "recipe.yaml") as path:
                 path.write_text(dump_recipe(self.recipe), encoding="utf-8")
             self._pins.update(_read_json_or(self.folder / "run.json", {}).get("revisions", {}))

@@ -202,6 +202,8 @@ class _Copy:
         if not unsent and not strangers and self._holds(name, record_sha):
             return
         if name in self.theirs:
+            if self._is_new(name) and not self._changed(name):
+                return  # only the other machine went on; the next command fetches that
             if self._is_new(name):
                 raise self._done_twice(stage)
             self._remove(name)  # from now on the store has none of this stage
