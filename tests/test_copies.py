@@ -104,7 +104,12 @@ def test_the_store_holds_what_a_local_run_would(
         do(run)
         local = Run(tmp_path / "runs" / "test", run.recipe, tmp_path)
     do(local)
-    assert names(s3) == {"recipe.yaml", "run.json", "curate/questions.parquet", "curate/record.json"}
+    assert names(s3) == {
+        "recipe.yaml",
+        "run.json",
+        "curate/questions.parquet",
+        "curate/record.json",
+    }
     sent = plain(s3.files.cat_file("bucket/runs/test/curate/record.json"))
     assert sent == plain((local.folder / "curate/record.json").read_bytes())
     assert puts[-1] == "curate/record.json"

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from s3_server import S3Server
 
-from monotreme.errors import InputError, RemoteError
+from monotreme.errors import InputError, RemoteError, StorageError
 from monotreme.storage import sha256
 from monotreme.stores import check, fetched, store
 from monotreme.stores.store import Store
@@ -63,9 +63,7 @@ def test_a_file_keeps_its_name_and_is_fetched_once(
     assert gets == [""]
 
 
-def test_what_changed_in_the_store_is_fetched_anew(
-    folder: tuple[str, Any], tmp_path: Path
-) -> None:
+def test_what_changed_in_the_store_is_fetched_anew(folder: tuple[str, Any], tmp_path: Path) -> None:
     url, files = f"{folder[0]}/train.jsonl", folder[1]
     old = fetched(url, tmp_path)
     put(url, files, b'{"a": 2}\n')
@@ -237,3 +235,15 @@ def test_a_half_download_is_asked_for_again(
     assert ((tmp_path / "a.bin").read_bytes(), len(tries)) == (b"whole", 2)
 
 
+def test_a_full_disk_keeps_what_was_fetched(s3: S3Server, small_disk: Path) -> None:
+    for name in ("a", "b"):
+        s3.files.pipe_file(f"bucket/data/{name}.bin", bytes(700_000))
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(1_000_000))
+    with pytest.raises(StorageError, match=r"cannot write .*b.bin: No space left on device"):
+        fetched("s3://bucket/data", small_disk / "cache")
+    kept = [path for path in small_disk.rglob("*.bin") if not path.name.startswith(".")]
+    assert [path.name for path in kept] == ["a.bin"]
+    ballast.unlink()
+    found = fetched("s3://bucket/data", small_disk / "cache")
+    assert [path.stat().st_size for path in sorted(found.iterdir())] == [700_000, 700_000]
