@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from monotreme import hub
+from monotreme import hub, stores
 from monotreme.engine import HERE, Engine
 from monotreme.errors import BusyError, InputError
 from monotreme.recipe import (
@@ -29,12 +29,13 @@ from monotreme.recipe import (
     ModelRef,
     Recipe,
     dump_recipe,
+    is_url,
     load_recipe,
     locate,
     must_be_local,
 )
 from monotreme.records import digest
-from monotreme.storage import sha256, storage_errors, writing
+from monotreme.storage import remove_strangers, sha256, storage_errors, writing
 from monotreme.work import StageWork, json_text
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -74,7 +75,9 @@ class Run:
     # ── what a stage asks ────────────────────────────────────────────────────────────────────
 
     def locate(self, path: str) -> Path:
-        """The file that a path of the recipe means."""
+        """The file that a path of the recipe means; of a URL the local copy, fetched once."""
+        if is_url(path):
+            return stores.fetched(path, self.cache("inputs"))
         return locate(path, self.recipe_folder)
 
     def output(self, stage: str, name: str) -> Path:
@@ -218,9 +221,10 @@ class Run:
             "versions": versions(),
         }
         work.forget()
-        _remove_strangers(work.folder, work.outputs)
+        remove_strangers(work.folder, work.outputs)
         with writing(work.folder / "record.json") as path:
             path.write_text(json_text(record), encoding="utf-8")
+        stores.push(self.folder)
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -231,20 +235,22 @@ class Run:
         """
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock", timeout=0)
+        lock = FileLock(self.folder / stores.LOCK, timeout=0)
         try:
             with storage_errors(self.folder):
-                lock.acquire()
+                held = lock.acquire()
         except Timeout:
             raise BusyError(
                 f"another command is working on {self.folder}", "Wait for it to end"
             ) from None
-        with lock:
+        with held:
             with writing(self.folder / "recipe.yaml") as path:
                 path.write_text(dump_recipe(self.recipe), encoding="utf-8")
             self._pins.update(_read_json_or(self.folder / "run.json", {}).get("revisions", {}))
             self._write_about()
+            stores.push(self.folder)  # what an earlier command finished and could not send
             yield
+            stores.push(self.folder)
 
     def _write_about(self) -> None:
         about = {
@@ -287,15 +293,6 @@ def _settings_digest(settings: Mapping[str, Any]) -> str:
 def _stands(path: Path, entry: Mapping[str, Any]) -> bool:
     """Size only: whoever reads the file hashes it, and a wrong hash makes that stage stale."""
     return path.is_file() and path.stat().st_size == entry["bytes"]
-
-
-def _remove_strangers(folder: Path, outputs: Mapping[str, Any]) -> None:
-    """Delete what an earlier execution with other settings left: a folder holds what its record says."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_file() and path.relative_to(folder).as_posix() not in outputs:
-            path.unlink()
-        elif path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
 
 
 def _reset_peak() -> None:

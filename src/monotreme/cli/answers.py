@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from monotreme.cli.app import Json, Quiet, app, examples, interruptible, print_json
+from monotreme.cli.app import Json, Quiet, app, examples, interruptible, local_run, print_json
 
 
 class Precision(StrEnum):
@@ -18,6 +18,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
+        parser=lambda text: str(local_run(text)),
         help="Run folder (its adapter, or :base or :merged-ID after it), model folder or Hub name.",
     ),
 ]

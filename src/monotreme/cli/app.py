@@ -25,16 +25,53 @@ app = typer.Typer(
     epilog="Start here: [bold]monotreme init[/bold], then [bold]monotreme run recipe.yaml[/bold].",
 )
 
+
+def local_run(text: str) -> Path:
+    """A path as it is; for the URL of a run its local copy, with all that the store has of it."""
+    return _copied(text, weights=True)
+
+
+def looked_at(text: str) -> Path:
+    """As `local_run`, without the models' weights, which a window does not read."""
+    return _copied(text, weights=False)
+
+
+def _copied(text: str, weights: bool) -> Path:
+    from monotreme import stores
+    from monotreme.recipe import is_url
+
+    return stores.working_copy(text, weights) if is_url(text) else Path(text)
+
+
+def local_runs(text: str | Path) -> Path:
+    """A folder as it is; for one in a store the folder of the local copies."""
+    from monotreme import stores
+    from monotreme.recipe import is_url
+
+    return stores.mirror(str(text)) if is_url(str(text)) else Path(text)
+
+
 Where = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="Recipe file, or the folder of a run.")
+    Path,
+    typer.Argument(
+        metavar="RECIPE", parser=local_run, help="Recipe file, or the folder or URL of a run."
+    ),
 ]
 Folder = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/pocket.")
+    Path,
+    typer.Argument(
+        metavar="RUN", parser=looked_at, help="Folder or URL of a run, such as runs/pocket."
+    ),
 ]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting.")
 ]
-Runs = Annotated[Path, typer.Option(help="Where run folders are made.")]
+Runs = Annotated[
+    Path,
+    typer.Option(
+        metavar="PATH", parser=local_runs, help="Where run folders are made, or s3://bucket/runs."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Do it again although it is up to date.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]

@@ -20,6 +20,7 @@ from monotreme.cli.app import (
     examples,
     execute,
     interruptible,
+    local_run,
     plain,
     print_json,
     show_summary,
@@ -248,7 +249,9 @@ def merge(
 def evaluate(
     where: Annotated[
         Path | None,
-        typer.Argument(metavar="RECIPE", help="Recipe file, or the folder of a run."),
+        typer.Argument(
+            metavar="RECIPE", parser=local_run, help="Recipe file, or the folder or URL of a run."
+        ),
     ] = None,
     set_: Set = None,
     runs: Runs = RUNS,

@@ -14,6 +14,7 @@ from monotreme.cli.app import (
     app,
     examples,
     interruptible,
+    looked_at,
     print_json,
     show_summary,
 )
@@ -21,6 +22,10 @@ from monotreme.errors import InputError
 from monotreme.printable import printable
 
 SEED = 42  # of the bootstrap, where no recipe says another
+
+
+def _side(text: str) -> str:
+    return str(looked_at(text))
 
 
 @app.command(
@@ -75,7 +80,9 @@ def report(
     folder: Folder,
     other: Annotated[
         str | None,
-        typer.Argument(metavar="B", help="Another run or model: RUN is subtracted from it."),
+        typer.Argument(
+            metavar="B", parser=_side, help="Another run or model: RUN is subtracted from it."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; else the run's, for two the current.")
@@ -87,6 +94,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write what a run did and found as one HTML page, Markdown and JSON; or how two models differ."""
+    from monotreme import stores
     from monotreme.report.facts import comparison_facts, facts
     from monotreme.report.page import write_report
     from monotreme.run import open_run
@@ -103,6 +111,8 @@ def report(
         lines, picture = comparing.count_lines(found), subject_map(found["deltas"])
         told = comparison_facts(found, lines, picture)
     written = write_report(told, out or (folder if other is None else Path()))
+    if other is None:
+        stores.send(folder)
     if as_json:
         print_json(told)
     else:
@@ -120,10 +130,14 @@ def compare(
     first: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="Run folder, with `:model` for another than its adapter; or records."
+            metavar="A",
+            parser=_side,
+            help="Run folder, with `:model` for another than its adapter; or records.",
         ),
     ],
-    second: Annotated[str, typer.Argument(metavar="B", help="Likewise; A is subtracted from it.")],
+    second: Annotated[
+        str, typer.Argument(metavar="B", parser=_side, help="Likewise; A is subtracted from it.")
+    ],
     as_json: Json = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
@@ -188,6 +202,7 @@ def review(
     """Judge the pairs that decontaminate found, on a local web page; it then applies the verdicts."""
     import getpass
 
+    from monotreme import stores
     from monotreme.review import exchange, serve
     from monotreme.run import open_run
     from monotreme.verdicts import reviewer_name
@@ -200,5 +215,6 @@ def review(
     if export is None and import_ is None:
         typer.echo("Each address opens the page once; Ctrl-C ends.")
         serve.serve(found, name, port, typer.echo, browser)
+    stores.send(folder)
     if export is None:
         typer.echo(f"monotreme decontaminate {folder} applies the verdicts")

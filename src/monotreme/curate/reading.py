@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 from monotreme.engine import Died, Given
 from monotreme.errors import InputError, RemoteError
 from monotreme.keywords import has_keyword
+from monotreme.mapped import MappedQuestions, spilled
 from monotreme.progress import console, progress
 from monotreme.recipe import SourceRef
 from monotreme.records import QUESTION_SCHEMA, Dropped, Question, digest, question_row
 from monotreme.rows import BadRow, RawRow
 from monotreme.run import Run
 from monotreme.sources import RowReader, raw_rows, row_reader, source_of
-from monotreme.store import Store, spilled
 from monotreme.wording import normalize
 
 ROWS_AT_ONCE = 2_000
@@ -51,7 +51,7 @@ class Rows:
         answer, question: (N,) lengths in characters.
     """
 
-    questions: Store
+    questions: MappedQuestions
     sources: list[str]
     source: np.ndarray
     normal: np.ndarray
@@ -85,7 +85,9 @@ def read_rows(run: Run, digests: dict[str, str]) -> Rows:
         source.append(np.full(sum(batch.num_rows for batch in found), len(sources), np.int16))
         sources.append(ref.id)
         batches += found
-    return describe(Store(batches), sources, np.concatenate([np.empty(0, np.int16), *source]))
+    return describe(
+        MappedQuestions(batches), sources, np.concatenate([np.empty(0, np.int16), *source])
+    )
 
 
 def _read_or_absent(
@@ -155,7 +157,7 @@ def _row(row: Question | Dropped, searched: bool) -> dict[str, Any]:
     }
 
 
-def describe(questions: Store, sources: list[str], source: np.ndarray) -> Rows:
+def describe(questions: MappedQuestions, sources: list[str], source: np.ndarray) -> Rows:
     """What is known of each row, of a store with `READ_SCHEMA`."""
 
     def column(take: Callable[[pa.RecordBatch], Any], kind: Any) -> np.ndarray:

@@ -38,7 +38,7 @@ def spilled(folder: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> list
     return [reader.get_batch(number) for number in range(reader.num_record_batches)]
 
 
-class Store(Sequence[Question]):
+class MappedQuestions(Sequence[Question]):
     """Questions in record batches that hold the columns of `QUESTION_SCHEMA`, and maybe more."""
 
     def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
@@ -83,15 +83,15 @@ class Store(Sequence[Question]):
         back[order] = np.arange(len(rows))
         return pa.Table.from_batches(parts, schema).take(back).combine_chunks()
 
-    def texts(self, rows: np.ndarray) -> "Texts":
+    def texts(self, rows: np.ndarray) -> "MappedTexts":
         """What the similarity of these rows is measured on."""
-        return Texts(self, rows)
+        return MappedTexts(self, rows)
 
 
-class Texts(Sequence[str]):
+class MappedTexts(Sequence[str]):
     """The texts of a store's rows, each read when it is asked for."""
 
-    def __init__(self, store: Store, rows: np.ndarray) -> None:
+    def __init__(self, store: MappedQuestions, rows: np.ndarray) -> None:
         self._store, self._rows = store, rows
 
     def __len__(self) -> int:
@@ -113,7 +113,7 @@ class Texts(Sequence[str]):
                 yield Question(**values).text
 
 
-def open_store(path: Path, folder: Path) -> Store:
+def open_questions(path: Path, folder: Path) -> MappedQuestions:
     """The questions of a stage's Parquet file, in its order, unpacked into a file in `folder`.
 
     Raises:
@@ -123,7 +123,7 @@ def open_store(path: Path, folder: Path) -> Store:
         with pq.ParquetFile(path) as file:
             batches = file.iter_batches(BATCH_ROWS, columns=QUESTION_SCHEMA.names)
             tables = (pa.Table.from_batches([batch]) for batch in batches)
-            return Store(spilled(folder, QUESTION_SCHEMA, chain(tables)))
+            return MappedQuestions(spilled(folder, QUESTION_SCHEMA, chain(tables)))
     except FileNotFoundError:
         raise InputError(f"{path} is missing", "Run the stage that makes it first") from None
     except (pa.ArrowInvalid, OSError) as error:

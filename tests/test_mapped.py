@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import sums
 
-from monotreme import store as store_module
+from monotreme import mapped as mapped_module
 from monotreme.errors import InputError, StorageError
+from monotreme.mapped import MappedQuestions, open_questions, spilled
 from monotreme.records import QUESTION_SCHEMA, question_table
-from monotreme.store import Store, open_store, spilled
 
 QUESTIONS = sums(23)
 
@@ -19,13 +19,13 @@ QUESTIONS = sums(23)
 @pytest.fixture(params=[1, 5, 4096])
 def stored(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Store:
-    monkeypatch.setattr(store_module, "BATCH_ROWS", request.param)
+) -> MappedQuestions:
+    monkeypatch.setattr(mapped_module, "BATCH_ROWS", request.param)
     tables = [question_table(QUESTIONS[:7]), question_table([]), question_table(QUESTIONS[7:])]
-    return Store(spilled(tmp_path, QUESTION_SCHEMA, tables))
+    return MappedQuestions(spilled(tmp_path, QUESTION_SCHEMA, tables))
 
 
-def test_rows_come_back_as_they_were(stored: Store) -> None:
+def test_rows_come_back_as_they_were(stored: MappedQuestions) -> None:
     assert len(stored) == len(QUESTIONS)
     assert list(stored) == QUESTIONS
     assert [stored[row] for row in range(len(stored))] == QUESTIONS
@@ -34,7 +34,7 @@ def test_rows_come_back_as_they_were(stored: Store) -> None:
         stored[len(QUESTIONS)]
 
 
-def test_rows_are_taken_in_the_order_asked_for(stored: Store) -> None:
+def test_rows_are_taken_in_the_order_asked_for(stored: MappedQuestions) -> None:
     rows = np.array([22, 0, 7, 7, 6, 13])
     wanted = [QUESTIONS[row] for row in rows]
     assert stored.take(rows).to_pylist() == question_table(wanted).to_pylist()
@@ -45,17 +45,17 @@ def test_rows_are_taken_in_the_order_asked_for(stored: Store) -> None:
 
 def test_a_file_of_a_stage_is_opened_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     pq.write_table(question_table(QUESTIONS), tmp_path / "q.parquet", row_group_size=4)
-    assert list(open_store(tmp_path / "q.parquet", tmp_path / "cache")) == QUESTIONS
+    assert list(open_questions(tmp_path / "q.parquet", tmp_path / "cache")) == QUESTIONS
     assert list((tmp_path / "cache").iterdir()) == []
     with pytest.raises(InputError, match=r"gone\.parquet is missing"):
-        open_store(tmp_path / "gone.parquet", tmp_path)
+        open_questions(tmp_path / "gone.parquet", tmp_path)
     (tmp_path / "bad.parquet").write_text("no")
     with pytest.raises(InputError, match="not a readable Parquet file"):
-        open_store(tmp_path / "bad.parquet", tmp_path)
+        open_questions(tmp_path / "bad.parquet", tmp_path)
 
 
 def test_no_rows_are_a_store_too(tmp_path: Path) -> None:
-    empty = Store(spilled(tmp_path, QUESTION_SCHEMA, []))
+    empty = MappedQuestions(spilled(tmp_path, QUESTION_SCHEMA, []))
     assert len(empty) == 0
     assert list(empty) == []
     assert empty.take(np.empty(0, np.int64)).schema == QUESTION_SCHEMA
