@@ -21,6 +21,7 @@ from monotreme.records import digest
 from monotreme.rows import ENDINGS
 from monotreme.run import Run
 from monotreme.scoring.protocol import PROTOCOL
+from monotreme.scoring.sheets import Candidate
 from monotreme.storage import sha256
 
 
@@ -50,7 +51,7 @@ def evaluate_model(
     weights = run.model_digest(ref)
     identity = digest(weights, sha256(adapter)) if adapter else weights
     name = name_of(model, adapter)
-    candidate = evaluate.Candidate(name, run.model(ref), adapter, identity, ref.trust_remote_code)
+    candidate = Candidate(name, run.model(ref), adapter, identity, ref.trust_remote_code)
     digests = {"model": identity, **evaluate.benchmark_digests(run)}
     if not force:
         _check_out(run, identity)
