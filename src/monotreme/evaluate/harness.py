@@ -4,6 +4,7 @@ The harness makes the requests and the metrics; what it asks of a model is answe
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -32,6 +33,16 @@ def check_harness() -> None:
         raise InputError(
             f"tasks that begin with {PREFIX} need lm-evaluation-harness",
             'pip install "monotreme[eval]"',
+        )
+
+
+def check_alone(num_ranks: int) -> None:
+    """Raise RecipeError where several processes are to share the harness's tasks."""
+    size = int(os.environ.get("WORLD_SIZE", num_ranks))
+    if size > 1:
+        raise RecipeError(
+            f"{size} processes cannot share tasks that begin with {PREFIX}",
+            "Evaluate them in one process, such as each task on a GPU of its own",
         )
 
 

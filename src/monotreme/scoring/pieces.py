@@ -9,7 +9,7 @@ scores what. A piece's file is kept as soon as it is whole, for the command afte
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -142,13 +142,12 @@ def ask(
     }
     left = [piece for own in pieces.values() for piece in own if not piece.path.exists()]
     if left:
-        work.forget()
         order = Order(precision, batch_tokens, candidates, sheets, left)
         total = sum(sheets[piece.sheet].num_scored(piece.first, piece.last) for piece in left)
         with leading(num_ranks, total) as team:
             if team.size > 1:
                 team.publish(_text(order.write(folder)))
-            score(order, team)
+            score(order, team, work.forget)
     return {
         (candidate.name, sheet.name): _joined(sheet, pieces[candidate.name, sheet.name])
         for candidate in candidates
@@ -171,13 +170,15 @@ def _joined(sheet: Sheet, pieces: Sequence[Piece]) -> Answers:
     plain = [table.replace_schema_metadata(None) for table in tables]
     rows = pa.concat_tables([ANSWERS.empty_table(), *plain])
     places = sorted(range(len(sheet.order)), key=sheet.order.__getitem__)
-    return Answers(rows.take(pa.array(places, pa.int64())), "shared" if ways <= {b"shared"} else "plain")
+    return Answers(
+        rows.take(pa.array(places, pa.int64())), "shared" if ways <= {b"shared"} else "plain"
+    )
 
 
 # ── by every process ────────────────────────────────────────────────────────────────────────────
 
 
-def score(order: Order, team: Team) -> None:
+def score(order: Order, team: Team, before_writing: Callable[[], None] = lambda: None) -> None:
     """Score the pieces that no other process takes.
 
     Raises:
@@ -193,6 +194,7 @@ def score(order: Order, team: Team) -> None:
             scorer.prove_pairs(sheet.pairs(sheet.order))
             proven = (piece.candidate, piece.sheet)
         rows = _answers(scorer, sheet, piece, f"{candidate.name} on {sheet.name}", team)
+        before_writing()
         with writing(piece.path) as path:
             pq.write_table(rows, path)
 

@@ -15,6 +15,12 @@ from monotreme.run import Run
 from monotreme.scoring.protocol import Prompt, Shots, item_score, prompts
 from monotreme.scoring.sheets import Answers, Sheet
 
+
+def _list(kind: pa.DataType) -> pa.DataType:
+    """With Parquet's name of what is in a list: items that were read are written to the same bytes."""
+    return pa.list_(pa.field("element", kind))
+
+
 ITEM_SCHEMA = pa.schema(
     [
         pa.field("model", pa.string()),
@@ -25,11 +31,11 @@ ITEM_SCHEMA = pa.schema(
         pa.field("subject", pa.string()),
         pa.field("question_id", pa.string()),
         pa.field("prompt_sha256", pa.string()),
-        pa.field("log_likelihoods", pa.list_(pa.float64())),
-        pa.field("lengths", pa.list_(pa.int64())),
-        pa.field("num_tokens", pa.list_(pa.int64())),
-        pa.field("greedy", pa.list_(pa.bool_())),
-        pa.field("labels", pa.list_(pa.int64())),
+        pa.field("log_likelihoods", _list(pa.float64())),
+        pa.field("lengths", _list(pa.int64())),
+        pa.field("num_tokens", _list(pa.int64())),
+        pa.field("greedy", _list(pa.bool_())),
+        pa.field("labels", _list(pa.int64())),
         pa.field("score", pa.float64()),
         pa.field("num_truncated", pa.int64()),
     ]
