@@ -21,6 +21,7 @@ from monotreme.merge.target import Target
 from monotreme.recipe import IntoRef
 from monotreme.run import Run
 from monotreme.scoring.results import Results
+from monotreme.scoring.sheets import Candidate
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
@@ -147,7 +148,7 @@ def test_one_is_made_and_what_was_measured_of_it_is_what_it_says(
 
     items = pq.read_table(run.output("merge", "candidates.parquet")).to_pylist()
     assert {row["model"] for row in items} == {"base alone", "whole", "half", "both"}
-    again = evaluate.Candidate("again", run.output("merge", chosen), None, "", False)
+    again = Candidate("again", run.output("merge", chosen), None, "", False)
     select = run.recipe.model_copy(
         update={
             "evaluate": run.recipe.evaluate.model_copy(

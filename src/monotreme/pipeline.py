@@ -160,7 +160,7 @@ def follow(where: Path, runs: Path, overrides: Sequence[str] = (), force: bool =
     run = find_run(where, runs, overrides)
     finished = (run.folder / train.NAME / "record.json").exists()
     if force or not (finished and run.is_current(train.NAME, train.inputs(run))):
-        train.follow(run, "env://")
+        train.follow(run)
 
 
 def push(run: Run, confirm: Callable[[Sequence[object]], bool]) -> list[str]:

@@ -59,7 +59,7 @@ class Run:
     Attributes:
         folder: `runs/<name>`.
         recipe_folder: what relative paths of the recipe are relative to.
-        num_gpus: processes that train together.
+        num_gpus: processes that train or score together.
         force: whether stages are done anew, from their beginning.
         engine: where the work on many rows is done; no result depends on it.
     """

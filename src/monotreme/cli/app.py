@@ -4,8 +4,10 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,7 +77,9 @@ Runs = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Do it again although it is up to date.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Gpus = Annotated[int, typer.Option(min=1, help="Processes that train together, a GPU each.")]
+Gpus = Annotated[
+    int, typer.Option(min=1, help="Processes that train or score together, a GPU each.")
+]
 RUNS = Path("runs")
 
 
@@ -108,6 +112,33 @@ def execute(
         report = [{**plain(step), "counts": records[step.stage]} for step in steps]
         print_json({"run": str(found.folder), "stages": report})
     return found
+
+
+def is_helper() -> bool:
+    """Whether torchrun or Slurm started this process to help the one of rank 0."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def scored_together(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that processes which torchrun or Slurm started beside rank 0's help to score."""
+
+    @wraps(command)
+    def of_any_rank(*args: Any, **options: Any) -> None:
+        if "WORLD_SIZE" not in os.environ:
+            command(*args, **options)
+        elif is_helper():
+            from monotreme.scoring.follow import follow
+
+            follow()
+        else:
+            from monotreme.scoring.team import dismiss
+
+            try:
+                command(*args, **options)
+            finally:
+                dismiss()
+
+    return of_any_rank
 
 
 def _announce(step: "Step") -> None:

@@ -20,9 +20,11 @@ from monotreme.cli.app import (
     examples,
     execute,
     interruptible,
+    is_helper,
     local_run,
     plain,
     print_json,
+    scored_together,
     show_summary,
 )
 from monotreme.errors import InputError, RecipeError
@@ -70,6 +72,11 @@ def run(
     """Do all six stages; what is up to date stays, what was interrupted goes on."""
     from monotreme.recipe import STAGES
 
+    if (size := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise InputError(
+            f"torchrun or Slurm started {size} of `monotreme run`, which works in one process or --gpus",
+            "Let them start train, merge and evaluate, and do the other stages by themselves",
+        )
     found = execute(STAGES, where, set_, runs, force, as_json, quiet, gpus)
     if not (as_json or quiet):
         show_summary(found)
@@ -195,7 +202,7 @@ def train(
     gpus: Gpus = 1,
 ) -> None:
     """Train the LoRA adapter; an interrupted training goes on at its last checkpoint."""
-    if int(os.environ.get("RANK", "0")):  # torchrun started it to help the one of rank 0
+    if is_helper():
         from monotreme import pipeline
 
         pipeline.follow(where, runs, set_ or (), force)
@@ -207,9 +214,11 @@ def train(
     epilog=examples(
         "monotreme merge recipe.yaml",
         "monotreme merge recipe.yaml --preview",
+        "monotreme merge recipe.yaml --gpus 8",
         "monotreme merge runs/pocket --force",
     )
 )
+@scored_together
 def merge(
     where: Where,
     set_: Set = None,
@@ -220,10 +229,11 @@ def merge(
     preview: Annotated[
         bool, typer.Option("--preview", help="Tell what every merge would do; write nothing.")
     ] = False,
+    gpus: Gpus = 1,
 ) -> None:
     """Merge the adapter into its base and into other models; of candidates make the best."""
     if not preview:
-        execute(("merge",), where, set_, runs, force, as_json, quiet)
+        execute(("merge",), where, set_, runs, force, as_json, quiet, gpus)
         return
     from monotreme import merge as merging
     from monotreme import pipeline
@@ -241,11 +251,13 @@ def merge(
     epilog=examples(
         "monotreme evaluate recipe.yaml",
         "monotreme evaluate runs/pocket --force",
+        "monotreme evaluate recipe.yaml --gpus 8",
         "monotreme evaluate --model models/llama --tasks open-llm-2023 --data benchmarks",
         "monotreme evaluate --model models/llama --adapter my/adapter --tasks arc_challenge,mmlu",
         "monotreme evaluate --model models/llama --tasks lm-eval:hellaswag,lm-eval:gsm8k",
     )
 )
+@scored_together
 def evaluate(
     where: Annotated[
         Path | None,
@@ -277,6 +289,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Where to write; else a folder of its name in --runs.")
     ] = None,
+    gpus: Gpus = 1,
 ) -> None:
     """Score base, adapter and merges of a recipe, or any model; paired deltas with error bars."""
     if (where is None) == (model is None):
@@ -287,7 +300,7 @@ def evaluate(
                 "--adapter, --tasks, --data, --limit and --out go with --model only",
                 "Write them into the recipe's table evaluate",
             )
-        execute(("evaluate",), where, set_, runs, force, as_json, quiet)
+        execute(("evaluate",), where, set_, runs, force, as_json, quiet, gpus)
         return
     from monotreme.evaluate import alone, harness
     from monotreme.progress import console
@@ -296,6 +309,7 @@ def evaluate(
     console.quiet = quiet
     folder = out or runs / alone.name_of(str(model), adapter)
     if theirs := harness.names(tasks or ""):
+        harness.check_alone(gpus)
         settings = alone.settings_of(PROTOCOL, None, None, set_ or ())
         with interruptible():
             told = harness.evaluate_model(
@@ -308,7 +322,7 @@ def evaluate(
         return
     settings = alone.settings_of(tasks or PROTOCOL, data, limit, set_ or ())
     with interruptible():
-        found = alone.evaluate_model(str(model), adapter, settings, folder, force)
+        found = alone.evaluate_model(str(model), adapter, settings, folder, force, gpus)
     if as_json:
         typer.echo(found.output("evaluate", "scores.json").read_text(encoding="utf-8"), nl=False)
     elif not quiet:

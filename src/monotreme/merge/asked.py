@@ -78,12 +78,16 @@ class Asked:
         return len(self.adapters) == 1 and self.adapters[0][1] == 1
 
     @contextmanager
-    def as_adapter(self) -> Iterator[Path]:
-        """A folder with one adapter that is all of them together, while the block lasts."""
+    def as_adapter(self, where: Path | None = None) -> Iterator[Path]:
+        """A folder with one adapter that is all of them together, while the block lasts.
+
+        Args:
+            where: it is made, should it not be there already; None for this machine alone.
+        """
         if self.is_whole:
             yield self.adapters[0][0]
             return
-        with TemporaryDirectory() as temporary:
+        with TemporaryDirectory(dir=where) as temporary:
             write_joined(self.adapters, joined := Path(temporary) / "adapter")
             yield joined
 
