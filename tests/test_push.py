@@ -14,8 +14,10 @@ from conftest import finish, sums
 from loopback_hub import Hub, environment, hub
 from released import LEAKS, NAMES
 from test_cli import recipe
+from typer.testing import CliRunner
 
-from monotreme import release
+from monotreme import pipeline, release
+from monotreme.cli import app
 from monotreme.errors import MismatchError, RecipeError, RefusedError
 from monotreme.records import question_table
 from monotreme.release.push import push, uploads
@@ -285,15 +287,16 @@ def test_a_non_commercial_set_is_pushed_and_said_to_be_so(finished: Callable[...
 
 
 def test_the_command_lists_refuses_and_pushes(tmp_path: Path, tiny_model: Path) -> None:
-    """A whole run, then release alone, refused, accepted and repeated, in processes of their own."""
+    """A whole run, then the command in processes of their own: refused, and accepted by name."""
     names = {"dataset": "someone/sums", "adapter": "someone/sums-adapter"}
     source = {"id": "sums", "path": "sums.jsonl", "license": "unknown"}
-    path = recipe(tmp_path, tiny_model, curate={"sources": [source]}, release=names)
+    path = recipe(tmp_path, tiny_model, 8, curate={"sources": [source]}, release=names)
+    run = pipeline.find_run(path, tmp_path / "runs")
+    pipeline.execute(run)
 
-    def monotreme(verb: str, *options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "monotreme.cli", verb, str(path), *options]
+    def command(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*command, "--runs", str(tmp_path / "runs")],
+            [sys.executable, "-m", "monotreme.cli", "release", str(run.folder), *options],
             env=environment(address, tmp_path / "home"),
             capture_output=True,
             text=True,
@@ -302,27 +305,25 @@ def test_the_command_lists_refuses_and_pushes(tmp_path: Path, tiny_model: Path) 
         )
 
     with hub() as (address, received):
-        assert monotreme("run", "--quiet").returncode == 0
-        listed = monotreme("release")
-        for file in json.loads((tmp_path / "runs/cli/release/manifest.json").read_text()):
-            line = next(line for line in listed.stdout.splitlines() if line.endswith(file["path"]))
-            assert line.split()[:2] == [file["sha256"], f"{file['bytes']:,}"]
-        told = json.loads(monotreme("release", "--json", "--quiet").stdout)
-        assert {file["path"] for file in told["files"]} >= {"dataset/croissant.json"}
-
-        refused = monotreme("release", "--push", "--yes")
+        refused = command("--push", "--yes")
         assert refused.returncode == 5
         assert refused.stderr.strip().splitlines()[-1].endswith("--accept-license unknown.")
-        assert monotreme("release", "--accept-license", "unknown").returncode == 2
+        manifest = json.loads((run.folder / "release" / "manifest.json").read_text())
+        for file in manifest:
+            line = next(line for line in refused.stdout.splitlines() if file["path"] in line)
+            assert line.split()[:2] == [file["sha256"], f"{file['bytes']:,}"]
         assert received.repositories == {}
 
-        pushed = monotreme("release", "--push", "--yes", "--accept-license", "unknown")
-        assert pushed.returncode == 0, pushed.stderr
-        assert f"pushed {address}/datasets/someone/sums" in pushed.stdout
-        assert "all rights may be reserved: unknown (sums: 30)" in pushed.stdout
-        sent = list(received.sent)
-        assert (
-            monotreme("release", "--push", "--yes", "--accept-license", "unknown").returncode == 0
-        )
-        assert received.sent == sent
+        pushed = command("--push", "--yes", "--json", "--accept-license", "unknown")
+    assert pushed.returncode == 0, pushed.stderr
+    assert json.loads(pushed.stdout)["files"] == manifest
+    assert f"pushed {address}/datasets/someone/sums" in pushed.stderr
+    assert "all rights may be reserved: unknown (sums: 8)" in pushed.stderr
     assert received.private == [True, True]
+    assert received.repositories.keys() == {"datasets/someone/sums", "models/someone/sums-adapter"}
+
+
+def test_a_licence_is_accepted_for_a_push_alone() -> None:
+    done = CliRunner().invoke(app, ["release", "recipe.yaml", "--accept-license", "unknown"])
+    assert isinstance(done.exception, RecipeError)
+    assert "--accept-license goes with --push only" in str(done.exception)

@@ -16,7 +16,7 @@ from monotreme.storage import sha256
 FILE = "croissant.json"
 _KINDS = {"string": "sc:Text", "bool": "sc:Boolean"}
 _FORMATS = {
-    ".parquet": "application/vnd.apache.parquet",
+    ".parquet": "application/x-parquet",  # what Croissant's readers and the Hub call it
     ".json": "application/json",
     ".md": "text/markdown",
     ".yaml": "application/yaml",
