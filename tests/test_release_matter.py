@@ -13,7 +13,7 @@ from huggingface_hub import DatasetCard, ModelCard, parse_eval_result_entries
 from released import NAMES, SCORES, card
 
 from monotreme import release
-from monotreme.records import Question
+from monotreme.records import Counts, Question
 from monotreme.release.licensing import consequences, license_fields, licensed
 from monotreme.release.matter import size_category
 from monotreme.run import Run
@@ -136,11 +136,23 @@ def test_a_language_or_a_source_that_no_record_names_is_absent(
     finished: Callable[..., Run],
 ) -> None:
     run = finished()
-    from_hub(run, "curate", sources__sums="0123abc", sources__lost="someone/lost@abc")
+    from_hub(run, "curate", sources__sums="0123abc")
     release.execute(run)
     matter, _ = card(run, "dataset")
     assert not {"language", "source_datasets"} & matter.keys()
     assert "language" not in card(run, "adapter")[0]
+
+
+def test_a_source_that_lost_every_row_is_no_origin(finished: Callable[..., Run]) -> None:
+    run = finished()
+    read = {"sources/sums": "someone/all-sums@abc", "sources/lost": "someone/lost@abc"}
+    with run.stage("curate", read) as work:
+        work.counts = Counts.tally(["sums"] * 17, [("lost", "license")])
+    release.execute(run)
+    matter, body = card(run, "dataset")
+    assert matter["source_datasets"] == ["someone/all-sums"]
+    assert [origin["prov:label"] for origin in described(run)["prov:wasDerivedFrom"]] == ["sums"]
+    assert "| lost | 1 | 1 | 0 | 0 | 0 |  |" in body
 
 
 def test_the_released_folder_is_a_data_set_and_its_figures_are_right(
