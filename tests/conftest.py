@@ -242,3 +242,13 @@ def flagged(make_run: Callable[..., Run], tmp_path: Path) -> Run:
         finish(run, "curate", asked)
         decontaminate.execute(run)
     return run
+
+
+@pytest.fixture
+def finished(make_run: Callable[..., Run], tiny_model: Path) -> Callable[..., Run]:
+    """Build a run whose stages up to evaluate are done, ready for release."""
+    from functools import partial
+
+    from released import finish_run
+
+    return partial(finish_run, make_run, tiny_model)

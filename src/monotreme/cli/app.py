@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monotreme.printable import printable
+
 if TYPE_CHECKING:
     from monotreme.pipeline import Step
     from monotreme.run import Run
@@ -96,7 +98,13 @@ def execute(
     as_json: bool,
     quiet: bool,
     gpus: int = 1,
+    told: Callable[["Run"], dict[str, Any]] = lambda _: {},
 ) -> "Run":
+    """Do stages of the run that is meant.
+
+    Args:
+        told: what a command adds to its JSON.
+    """
     from dataclasses import replace
 
     from monotreme import pipeline
@@ -110,7 +118,7 @@ def execute(
     if as_json:
         records = {step.stage: found.record(step.stage)["counts"] for step in steps}
         report = [{**plain(step), "counts": records[step.stage]} for step in steps]
-        print_json({"run": str(found.folder), "stages": report})
+        print_json({"run": str(found.folder), "stages": report, **told(found)})
     return found
 
 
@@ -161,10 +169,31 @@ def interruptible() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def confirm(uploads: Sequence[object]) -> bool:
-    for upload in uploads:
-        typer.echo(str(upload))
-    return typer.confirm("Upload this?")
+def confirm(
+    uploads: Sequence[object], asks: bool = True, aside: bool = False, silent: bool = False
+) -> bool:
+    """Show what would be uploaded, and ask.
+
+    Args:
+        aside: standard output is for machines.
+    """
+    if not silent:
+        for upload in uploads:
+            typer.echo(printable(str(upload)), err=aside)
+    return not asks or typer.confirm("Upload this?", err=aside)
+
+
+def prepared_files(found: "Run") -> dict[str, Any]:
+    """The files that release has left, each with its size and digest."""
+    path = found.output("release", "manifest.json")
+    return {"files": json.loads(path.read_text(encoding="utf-8"))}
+
+
+def show_files(found: "Run") -> None:
+    """Digest, size and path of every prepared file, a line each."""
+    for file in prepared_files(found)["files"]:
+        path = printable(str(found.folder / "release" / file["path"]))
+        typer.echo(f"{file['sha256']}  {file['bytes']:>15,}  {path}")
 
 
 def show_summary(found: "Run") -> None:

@@ -1,6 +1,7 @@
 """The commands that do things: a new recipe, all stages, each stage."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +24,10 @@ from monotreme.cli.app import (
     is_helper,
     local_run,
     plain,
+    prepared_files,
     print_json,
     scored_together,
+    show_files,
     show_summary,
 )
 from monotreme.errors import InputError, RecipeError
@@ -330,7 +333,11 @@ def evaluate(
 
 
 @app.command(
-    epilog=examples("monotreme release recipe.yaml", "monotreme release recipe.yaml --push")
+    epilog=examples(
+        "monotreme release recipe.yaml",
+        "monotreme release recipe.yaml --push",
+        "monotreme release recipe.yaml --push --accept-license unknown",
+    )
 )
 def release(
     where: Where,
@@ -343,11 +350,22 @@ def release(
         bool, typer.Option("--push", help="Upload to the Hub, after preparing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Upload without asking.")] = False,
+    accept_license: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Upload questions although this licence does not allow it."
+        ),
+    ] = None,
 ) -> None:
     """Prepare the data set, the adapter and their cards for publishing; upload with --push."""
+    if accept_license and not push:
+        raise RecipeError("--accept-license goes with --push only", "Add --push, or leave it out")
     from monotreme import pipeline
 
-    found = execute(("release",), where, set_, runs, force, as_json, quiet)
+    found = execute(("release",), where, set_, runs, force, as_json, quiet, told=prepared_files)
+    if not (as_json or quiet):
+        show_files(found)
     if push:
-        for address in pipeline.push(found, lambda uploads: yes or confirm(uploads)):
-            typer.echo(f"pushed {address}")
+        confirmed = partial(confirm, asks=not yes, aside=as_json, silent=yes and quiet)
+        for address in pipeline.push(found, confirmed, accept_license or ()):
+            typer.echo(f"pushed {address}", err=as_json)

@@ -327,6 +327,9 @@ class Release(Table):
     )
     private: bool = Field(True, description="Whether pushed repositories are private.")
     title: str | None = Field(None, description="Title of the cards; default: the recipe's name.")
+    language: list[Annotated[str, Field(pattern=r"^([a-z]{2,3}|code|multilingual)$")]] = Field(
+        default_factory=list, description="Of the questions, for the cards: ISO 639 codes."
+    )
     intended_use: str | None = Field(None, description="For the cards, in your words.")
     limitations: str | None = Field(None, description="For the cards, in your words.")
 
