@@ -163,6 +163,8 @@ def _flag(parameter: Any) -> str:
 def _preset(parameter: Any) -> str:
     if parameter.required:
         return "required"
+    if isinstance(parameter.show_default, str):
+        return str(parameter.show_default)
     value = parameter.default
     if value is None:
         return "none"

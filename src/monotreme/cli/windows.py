@@ -27,7 +27,7 @@ SEED = 42  # of the bootstrap, where no recipe says another
     epilog=examples(
         "monotreme show runs/pocket",
         "monotreme show runs/pocket dropped --source science --limit 5",
-        "monotreme show runs/pocket --similar-to 3f9c2a",
+        "monotreme show runs/pocket --similar-to 118722",
         "monotreme show runs/pocket leaked",
     )
 )
