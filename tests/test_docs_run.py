@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def shrink(path: Path) -> None:
     Path("few.jsonl").write_text("\n".join(sums[:25]))
     recipe["decontaminate"]["benchmarks"] = [{"id": "pocket", "path": "few.jsonl", "limit": 10}]
     recipe["train"]["epochs"] = 0.3
-    del recipe["evaluate"]["texts"]
+    recipe["evaluate"].pop("texts", None)
     path.write_text(yaml.safe_dump(recipe))
 
 
@@ -120,14 +121,22 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", OTHERS, ids=name)
 def test_the_commands_of_a_page_run(page, workshop, tmp_path, monkeypatch):
-    here = tmp_path / "here"
-    shutil.copytree(workshop, here)
-    monkeypatch.chdir(here)
-    if page.name == "cli.md":
-        Path("recipe.yaml").rename("kept.yaml")  # `init` writes one, and refuses where one is
-        follow(command for command in commands(page) if command.words[0] == "init")
-        Path("kept.yaml").replace("recipe.yaml")
-    follow(command for command in commands(page) if command.words[0] != "init")
+    for number, (verb, these) in enumerate(
+        groupby(commands(page), lambda each: section(page, each))
+    ):
+        here = tmp_path / str(number)
+        shutil.copytree(workshop, here)
+        monkeypatch.chdir(here)
+        if verb == "init":  # it refuses to write over a recipe
+            Path("recipe.yaml").unlink()
+        follow(these)
+        monkeypatch.chdir(tmp_path)
+        shutil.rmtree(here)
+
+
+def section(page: Path, command: Command) -> str:
+    """The examples of a command stand for themselves; a page of prose is one story."""
+    return command.words[0] if page.name == "cli.md" else ""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
