@@ -20,7 +20,7 @@ check: $(READY) ## style, types, layers, spelling
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell src tests docs bench README.md
+	$(BIN)/codespell src tests docs bench *.md
 
 bench: $(READY) ## ours against the peers, a script a claim
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done

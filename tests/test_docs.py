@@ -60,3 +60,27 @@ def test_yaml_in_the_pages_is_a_recipe_or_a_part_of_one(path: Path):
         for table in ("curate", "train"):
             merged[table] = {**least[table], **part.get(table, {})}
         assert check_recipe(merged, str(path)).name
+
+
+def test_the_memory_of_llama_2_is_what_the_pages_say():
+    """The tables of the pages on 7B, 13B and 70B, from the model's shapes (no weight is made)."""
+    from peft import LoraConfig
+    from transformers import LlamaConfig
+
+    from monotreme.train import plan
+
+    shapes = {"7B": (4096, 11008, 32, 32, 32), "13B": (5120, 13824, 40, 40, 40)}
+    shapes["70B"] = (8192, 28672, 80, 64, 8)
+    keys = ("hidden_size", "intermediate_size", "num_hidden_layers")
+    keys += ("num_attention_heads", "num_key_value_heads")
+    adapter = LoraConfig(r=16, target_modules=["gate_proj", "up_proj", "down_proj"])
+    text = "".join((DOCS / "how-to" / page).read_text() for page in ("one-gpu.md", "seventy-b.md"))
+    for model, shape in shapes.items():
+        size = plan.size_of(LlamaConfig(**dict(zip(keys, shape, strict=True))), adapter)
+        whole = {p: plan.needed_bytes(size, p) / plan.GIB for p in ("bf16", "fp8", "nf4")}
+        row = plan.KEPT_BYTES * size.hidden * size.layers * 1024 / plan.GIB
+        quarter = whole["bf16"] - 0.75 * size.products * 2 / plan.GIB
+        told = (whole["bf16"], whole["nf4"], quarter) if model == "70B" else (*whole.values(), row)
+        assert f"| {model} | {' | '.join(f'{each:.1f}' for each in told)} |" in text
+        base = (plan.base_bytes(size, "bf16")) / plan.GIB
+        assert f"{base:.1f} GiB" in text

@@ -79,6 +79,7 @@ def test_a_page_can_be_followed_from_an_empty_folder(page, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # two minutes alone; the demo twice, and machines are shared
 def test_the_tutorial_is_true_to_its_figures(tmp_path, monkeypatch):
     """With all of the pocket set, as a reader has it."""
     monkeypatch.chdir(tmp_path)
