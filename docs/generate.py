@@ -121,13 +121,13 @@ def _bounds(field: dict[str, Any]) -> str:
 def cli_page() -> str:
     """Every command with its arguments, options, their defaults, and examples."""
     group: Any = typer.main.get_command(app)
-    commands = sorted(group.commands.items(), key=lambda item: _place(item[1]))
+    # What does things and what looks at a run come before what asks a model.
+    commands = sorted(group.commands.items(), key=lambda item: _module(item[1]) == "answers")
     return "\n".join([CLI_HEAD, *(_command(*item) for item in commands), EXIT_CODES])
 
 
-def _place(command: Any) -> int:
-    """What does things first, then what looks at a run, then what asks a model."""
-    return ["stages", "windows", "answers"].index(command.callback.__module__.rsplit(".", 1)[1])
+def _module(command: Any) -> str:
+    return str(command.callback.__module__.rsplit(".", 1)[1])
 
 
 def _command(name: str, command: Any) -> str:

@@ -80,7 +80,7 @@ def test_a_page_can_be_followed_from_an_empty_folder(page, tmp_path, monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # two minutes alone; the demo twice, and machines are shared
-def test_the_tutorial_is_true_to_its_figures(tmp_path, monkeypatch):
+def test_the_tutorial_has_the_counts_that_it_names(tmp_path, monkeypatch):
     """With all of the pocket set, as a reader has it."""
     monkeypatch.chdir(tmp_path)
     page = DOCS / "tutorial.md"
@@ -90,7 +90,7 @@ def test_the_tutorial_is_true_to_its_figures(tmp_path, monkeypatch):
         for stage in ("curate", "decontaminate")
     )
     for count in (curated["read"], curated["dropped"], cleaned["dropped"], cleaned["kept"]):
-        assert f"{count:,} " in page.read_text(), count
+        assert re.search(rf"\b{count:,}\b", page.read_text()), count
 
 
 @pytest.fixture(scope="session")
