@@ -32,7 +32,7 @@ def _side(text: str) -> str:
     epilog=examples(
         "monotreme show runs/pocket",
         "monotreme show runs/pocket dropped --source science --limit 5",
-        "monotreme show runs/pocket --similar-to 3f9c2a",
+        "monotreme show runs/pocket --similar-to 118722",
         "monotreme show runs/pocket leaked",
     )
 )

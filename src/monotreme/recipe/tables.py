@@ -308,7 +308,8 @@ class Evaluate(Table):
     """Base, adapter and merges on the benchmarks, under the paper's protocol."""
 
     benchmarks: Benchmarks = Field(
-        default_factory=_paper_benchmarks, description="Default: decontaminate.benchmarks."
+        default_factory=_paper_benchmarks,
+        description="What is scored; where absent, what decontaminate checks.",
     )
     texts: str | None = Field(
         None, description="Held-out text (JSON Lines with `text`) to measure perplexity on."
