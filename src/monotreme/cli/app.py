@@ -6,16 +6,18 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monotreme.errors import InputError
 from monotreme.printable import printable
 
 if TYPE_CHECKING:
+    from monotreme.engine import Engine
     from monotreme.pipeline import Step
     from monotreme.run import Run
 
@@ -82,6 +84,24 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 Gpus = Annotated[
     int, typer.Option(min=1, help="Processes that train or score together, a GPU each.")
 ]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine", metavar="NAME", help="Where rows are worked on: local, ray or ray:ADDRESS."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes that work on rows.",
+        show_default="1, of a cluster all its processors",
+    ),
+]
+WorkerMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Most memory of its own that a worker takes: 4GB, 500MiB."),
+]
 RUNS = Path("runs")
 
 
@@ -98,28 +118,53 @@ def execute(
     as_json: bool,
     quiet: bool,
     gpus: int = 1,
+    engine: "AbstractContextManager[Engine] | None" = None,
     told: Callable[["Run"], dict[str, Any]] = lambda _: {},
 ) -> "Run":
     """Do stages of the run that is meant.
 
     Args:
+        engine: opened while the stages are done.
         told: what a command adds to its JSON.
     """
     from dataclasses import replace
 
     from monotreme import pipeline
+    from monotreme.engine import HERE
     from monotreme.progress import console
 
     console.quiet = quiet
     found = pipeline.find_run(where, runs, overrides or ())
-    found = replace(found, num_gpus=gpus, force=force)
-    with interruptible():
+    with interruptible(), engine or HERE as workers:
+        found = replace(found, num_gpus=gpus, force=force, engine=workers)
         steps = pipeline.execute(found, stages, announce=_announce)
     if as_json:
         records = {step.stage: found.record(step.stage)["counts"] for step in steps}
         report = [{**plain(step), "counts": records[step.stage]} for step in steps]
         print_json({"run": str(found.folder), "stages": report, **told(found)})
     return found
+
+
+@contextmanager
+def working(name: str, num: int | None, memory: str | None) -> "Iterator[Engine]":
+    """The engine of these options.
+
+    Raises:
+        InputError: the memory is no size.
+        EngineError: as `open_engine`.
+    """
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    from monotreme.engine import open_engine
+
+    try:
+        num_bytes = None if memory is None else TypeAdapter(ByteSize).validate_python(memory)
+    except ValidationError:
+        raise InputError(
+            f"--worker-memory {memory!r} is no size", "Write such as 4GB or 500MiB"
+        ) from None
+    with open_engine(name, num, num_bytes) as engine:
+        yield engine
 
 
 def is_helper() -> bool:

@@ -9,6 +9,7 @@ import typer
 
 from monotreme.cli.app import (
     RUNS,
+    EngineName,
     Force,
     Gpus,
     Json,
@@ -16,6 +17,8 @@ from monotreme.cli.app import (
     Runs,
     Set,
     Where,
+    WorkerMemory,
+    Workers,
     app,
     confirm,
     examples,
@@ -29,6 +32,7 @@ from monotreme.cli.app import (
     scored_together,
     show_files,
     show_summary,
+    working,
 )
 from monotreme.errors import InputError, RecipeError
 
@@ -71,6 +75,9 @@ def run(
     as_json: Json = False,
     quiet: Quiet = False,
     gpus: Gpus = 1,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    worker_memory: WorkerMemory = None,
 ) -> None:
     """Do all six stages; what is up to date stays, what was interrupted goes on."""
     from monotreme.recipe import STAGES
@@ -80,7 +87,17 @@ def run(
             f"torchrun or Slurm started {size} of `monotreme run`, which works in one process or --gpus",
             "Let them start train, merge and evaluate, and do the other stages by themselves",
         )
-    found = execute(STAGES, where, set_, runs, force, as_json, quiet, gpus)
+    found = execute(
+        STAGES,
+        where,
+        set_,
+        runs,
+        force,
+        as_json,
+        quiet,
+        gpus,
+        working(engine, workers, worker_memory),
+    )
     if not (as_json or quiet):
         show_summary(found)
 
@@ -128,29 +145,29 @@ def plan(
         print_training_plan(training, price_per_hour)
 
 
-def _verb(stage: str, what: str, *more: str) -> None:
-    """Make the command of one stage."""
-
-    def command(
-        where: Where,
-        set_: Set = None,
-        runs: Runs = RUNS,
-        force: Force = False,
-        as_json: Json = False,
-        quiet: Quiet = False,
-    ) -> None:
-        execute((stage,), where, set_, runs, force, as_json, quiet)
-
-    command.__doc__ = what
-    lines = (f"monotreme {stage} recipe.yaml", f"monotreme {stage} runs/pocket --force", *more)
-    app.command(name=stage, epilog=examples(*lines))(command)
-
-
-_verb(
-    "curate",
-    "Read the sources, drop what is off topic and every duplicate, each with its reason.",
-    "monotreme curate recipe.yaml --set curate.threshold=0.85",
+@app.command(
+    epilog=examples(
+        "monotreme curate recipe.yaml",
+        "monotreme curate runs/pocket --force",
+        "monotreme curate recipe.yaml --set curate.threshold=0.85",
+        "monotreme curate recipe.yaml --workers 8 --worker-memory 4GB",
+        "monotreme curate recipe.yaml --engine ray",
+    )
 )
+def curate(
+    where: Where,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    worker_memory: WorkerMemory = None,
+) -> None:
+    """Read the sources, drop what is off topic and every duplicate, each with its reason."""
+    place = working(engine, workers, worker_memory)
+    execute(("curate",), where, set_, runs, force, as_json, quiet, engine=place)
 
 
 @app.command(
@@ -171,10 +188,14 @@ def decontaminate(
         bool,
         typer.Option("--self-test", help="Plant altered benchmark questions and count the found."),
     ] = False,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    worker_memory: WorkerMemory = None,
 ) -> None:
     """Find benchmark questions that leaked into the set, and drop them."""
     if not plant:
-        execute(("decontaminate",), where, set_, runs, force, as_json, quiet)
+        place = working(engine, workers, worker_memory)
+        execute(("decontaminate",), where, set_, runs, force, as_json, quiet, engine=place)
         return
     from monotreme import pipeline, self_test
 
