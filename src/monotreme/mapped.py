@@ -38,12 +38,23 @@ def spilled(folder: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> list
     return [reader.get_batch(number) for number in range(reader.num_record_batches)]
 
 
-class MappedQuestions(Sequence[Question]):
-    """Questions in record batches that hold the columns of `QUESTION_SCHEMA`, and maybe more."""
+class _Batches:
+    """Where rows lie in record batches."""
 
     def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
         self._batches = list(batches)
         self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
+
+    def _find(self, row: int) -> tuple[pa.RecordBatch, int]:
+        """A row's batch, and its place there."""
+        if not 0 <= row < self._starts[-1]:
+            raise IndexError(row)
+        number = bisect_right(self._starts, row) - 1
+        return self._batches[number], row - self._starts[number]
+
+
+class MappedQuestions(_Batches, Sequence[Question]):
+    """Questions in record batches that hold the columns of `QUESTION_SCHEMA`, and maybe more."""
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -55,10 +66,7 @@ class MappedQuestions(Sequence[Question]):
     def __getitem__(self, row: int | slice) -> Question | list[Question]:
         if isinstance(row, slice):
             return [self[place] for place in range(*row.indices(len(self)))]
-        if not 0 <= row < len(self):
-            raise IndexError(row)
-        number = bisect_right(self._starts, row) - 1
-        batch, place = self._batches[number], row - self._starts[number]
+        batch, place = self._find(row)
         return Question(**{name: batch[name][place].as_py() for name in _FIELDS})
 
     def __iter__(self) -> Iterator[Question]:
@@ -82,6 +90,16 @@ class MappedQuestions(Sequence[Question]):
         back = np.empty(len(rows), np.int64)
         back[order] = np.arange(len(rows))
         return pa.Table.from_batches(parts, schema).take(back).combine_chunks()
+
+    def tables(self, rows: np.ndarray) -> Iterator[pa.Table]:
+        """Some rows with `QUESTION_SCHEMA`, in the order asked for, piece by piece."""
+        for start in range(0, len(rows), BATCH_ROWS):
+            yield self.take(rows[start : start + BATCH_ROWS]).select(QUESTION_SCHEMA.names)
+
+    def column(self, name: str) -> np.ndarray:
+        """(N,) objects: one column of all rows, which should be one of short values."""
+        values = [np.asarray(batch[name].to_pylist(), object) for batch in self._batches]
+        return np.concatenate([np.empty(0, object), *values])
 
     def texts(self, rows: np.ndarray) -> "MappedTexts":
         """What the similarity of these rows is measured on."""
@@ -111,6 +129,32 @@ class MappedTexts(Sequence[str]):
             part = self._store.take(self._rows[start : start + BATCH_ROWS])
             for values in part.select(_FIELDS).to_pylist():
                 yield Question(**values).text
+
+
+class MappedColumn(_Batches, Sequence[str]):
+    """A column of texts."""
+
+    def __init__(self, batches: Sequence[pa.RecordBatch], name: str) -> None:
+        super().__init__(batches)
+        self._name = name
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return [self[place] for place in range(*row.indices(len(self)))]
+        batch, place = self._find(row)
+        text: str = batch[self._name][place].as_py()
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        for batch in self._batches:
+            yield from batch[self._name].to_pylist()
 
 
 def open_questions(path: Path, folder: Path) -> MappedQuestions:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from monotreme.curate.duplicates import apply_exclusion, drop_exact_duplicates
-from monotreme.curate.fates import Fates, dropped_tables, kept_tables
+from monotreme.curate.fates import Fates, dropped_tables
 from monotreme.curate.filters import apply_switches, heavy_losses
 from monotreme.curate.reading import Rows, read_rows
 from monotreme.encoders import encoder_identity, find_encoder
@@ -137,7 +137,7 @@ def execute(run: Run) -> None:
         if not len(kept):
             raise InputError("curate: no question is left", "Add sources or loosen the settings")
         fates.follow_twins(rows)
-        work.tables("questions.parquet", QUESTION_SCHEMA, kept_tables(rows, kept))
+        work.tables("questions.parquet", QUESTION_SCHEMA, rows.questions.tables(kept))
         gone = fates.dropped_order(rows)
         work.tables("dropped.parquet", DROPPED_SCHEMA, dropped_tables(rows, fates, gone))
         work.tables("pairs.parquet", PAIR_SCHEMA, pairs)

@@ -82,13 +82,6 @@ class Fates:
         return gone[np.lexsort((*places, rows.source[gone]))]
 
 
-def kept_tables(rows: Rows, order: np.ndarray) -> Iterator[pa.Table]:
-    """Questions with `QUESTION_SCHEMA`, in this order, piece by piece."""
-    for start in range(0, len(order), WRITTEN_AT_ONCE):
-        part = rows.questions.take(order[start : start + WRITTEN_AT_ONCE])
-        yield part.select(QUESTION_SCHEMA.names)
-
-
 def dropped_tables(rows: Rows, fates: Fates, order: np.ndarray) -> Iterator[pa.Table]:
     """Dropped questions with `DROPPED_SCHEMA`, in this order, piece by piece."""
     ids = np.append(rows.ids, b"")  # the id of no twin, at -1
