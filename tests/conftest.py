@@ -1,9 +1,10 @@
 """Tiny real things that the tests share: a Llama of a few thousand weights, a tokenizer, a run."""
 
 import os
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test never waits for a network
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -11,10 +12,14 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 
 import pytest
+from s3_server import S3Server
 
 from monotreme.recipe import check_recipe
 from monotreme.records import Counts, Question, question_table
 from monotreme.run import Run
+
+if TYPE_CHECKING:
+    from monotreme.curate.reading import Rows
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -31,6 +36,20 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real data are not at {SHARED}")
     return SHARED
+
+
+def rows_of(questions: Sequence[Question]) -> "Rows":
+    """Questions as curate has them when they were read; those of a source side by side."""
+    import numpy as np
+
+    from monotreme.curate.reading import describe, table_of
+    from monotreme.mapped import MappedQuestions
+
+    sources = list(dict.fromkeys(q.source for q in questions))
+    numbers = np.array([sources.index(q.source) for q in questions], np.int16)
+    return describe(
+        MappedQuestions(table_of(questions, searched=False).to_batches()), sources, numbers
+    )
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -80,6 +99,36 @@ def write_model(folder: Path, seed: int = 0, **shape: Any) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     write_tokenizer(folder)
     return folder
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A store on loopback with an empty bucket named `bucket`, which s3:// URLs reach."""
+    pytest.importorskip("s3fs", reason="s3fs is not installed (pip install 'monotreme[s3]')")
+    pytest.importorskip("moto", reason="moto, the local S3 server, is not installed")
+    from s3fs import S3FileSystem
+
+    server = S3Server()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()
+    server.empty()
+    server.files.mkdir("bucket")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with 2 MB."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no disk of 2 MB can be mounted here ({done.stderr.strip()})")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +242,13 @@ def flagged(make_run: Callable[..., Run], tmp_path: Path) -> Run:
         finish(run, "curate", asked)
         decontaminate.execute(run)
     return run
+
+
+@pytest.fixture
+def finished(make_run: Callable[..., Run], tiny_model: Path) -> Callable[..., Run]:
+    """Build a run whose stages up to evaluate are done, ready for release."""
+    from functools import partial
+
+    from released import finish_run
+
+    return partial(finish_run, make_run, tiny_model)

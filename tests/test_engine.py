@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monotreme.engine import Died, Engine, InProcess, Shared, open_engine
+from monotreme.engine import Died, Engine, Given, InProcess, Shared, open_engine
 from monotreme.errors import EngineError, InputError
 
 # ── work for the workers: they import it from here ───────────────────────────────────────────────
@@ -29,10 +29,6 @@ def slow_first(_: None, number: int) -> int:
 
 def total_with(shared: Shared[np.ndarray], number: int) -> int:
     return int(shared.value.sum()) + number
-
-
-def itself(value: object) -> object:
-    return value
 
 
 def upper(_: object, rows: Sequence[str]) -> list[str]:
@@ -89,15 +85,15 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 def test_results_come_in_the_items_order(engine: Engine) -> None:
-    make = partial(itself, None)
+    make = Given(None)
     assert list(engine.map(slow_first, range(40), make)) == list(range(40))
-    assert list(engine.map(times, [1, 2, 3], partial(itself, 10))) == [10, 20, 30]
-    assert list(engine.map(times, [], partial(itself, 10))) == []
+    assert list(engine.map(times, [1, 2, 3], Given(10))) == [10, 20, 30]
+    assert list(engine.map(times, [], Given(10))) == []
 
 
 def test_a_shared_array_reaches_every_worker(engine: Engine) -> None:
     array = engine.share(np.arange(1000))
-    assert list(engine.map(total_with, [0, 1, 2], partial(itself, array))) == [
+    assert list(engine.map(total_with, [0, 1, 2], Given(array))) == [
         499500,
         499501,
         499502,
@@ -112,7 +108,7 @@ def test_items_are_taken_as_they_are_needed(engine: Engine) -> None:
             taken.append(number)
             yield number
 
-    results = engine.map(nothing, items(), partial(itself, None))
+    results = engine.map(nothing, items(), Given(None))
     assert next(results) == 0
     assert len(taken) <= 20
     assert list(results) == list(range(1, 1000))
@@ -125,7 +121,7 @@ def test_what_work_needs_is_made_once_a_worker(engine: Engine, tmp_path: Path) -
 
 def test_an_error_of_the_work_is_raised_as_it_was(engine: Engine) -> None:
     with pytest.raises(InputError, match=r"^number 2 is not wanted\. Give another\.$"):
-        list(engine.map(refuse, range(5), partial(itself, None)))
+        list(engine.map(refuse, range(5), Given(None)))
 
 
 # ── workers that die ─────────────────────────────────────────────────────────────────────────────
@@ -137,7 +133,7 @@ in_workers = pytest.mark.parametrize("engine", ["local-2", "ray"], indirect=True
 
 @in_workers
 def test_a_worker_that_is_killed_takes_nothing_with_it(engine: Engine, tmp_path: Path) -> None:
-    make = partial(itself, tmp_path / "died")
+    make = Given(tmp_path / "died")
     assert list(engine.map(die_once, range(12), make)) == list(range(12))
     assert (tmp_path / "died").exists()
 
@@ -147,7 +143,7 @@ def test_the_one_row_that_kills_is_found_and_the_others_are_done(engine: Engine)
     rows = [f"row {n}" for n in range(20)]
     rows[13] = "poison"
     parts = [rows[:10], rows[10:]]
-    found = list(engine.sift(upper, parts, partial(itself, None)))
+    found = list(engine.sift(upper, parts, Given(None)))
     fine = [done for _, outcome in found if not isinstance(outcome, Died) for done in outcome]
     assert sorted(fine) == sorted(row.upper() for row in rows if row != "poison")
     assert [list(item) for item, outcome in found if isinstance(outcome, Died)] == [["poison"]]
@@ -156,25 +152,25 @@ def test_the_one_row_that_kills_is_found_and_the_others_are_done(engine: Engine)
 @in_workers
 def test_a_part_that_kills_is_an_error_where_nothing_can_be_set_aside(engine: Engine) -> None:
     with pytest.raises(EngineError, match="part 2 of this step kills every worker that tries it"):
-        list(engine.map(upper, [["a"], ["poison"]], partial(itself, None)))
+        list(engine.map(upper, [["a"], ["poison"]], Given(None)))
 
 
 def test_a_worker_over_its_memory_says_so_and_the_others_go_on() -> None:
     with open_engine("local", 1, 2_000_000_000) as engine:
         with pytest.raises(EngineError, match="a worker needs more than its 2,000,000,000 bytes"):
-            list(engine.map(take_memory, [3_000_000_000], partial(itself, None)))
-        assert list(engine.map(take_memory, [1000], partial(itself, None))) == [1000]
+            list(engine.map(take_memory, [3_000_000_000], Given(None)))
+        assert list(engine.map(take_memory, [1000], Given(None))) == [1000]
 
 
 def test_no_worker_outlives_its_engine_or_a_killed_driver(tmp_path: Path) -> None:
     driver = (
         "import os, sys, time\n"
-        "from functools import partial\n"
-        "from monotreme.engine import open_engine\n"
-        "from test_engine import itself, leave_pid\n"
+        ""
+        "from monotreme.engine import Given, open_engine\n"
+        "from test_engine import leave_pid\n"
         "if __name__ == '__main__':\n"
         "    engine = open_engine('local', 2, None)\n"
-        "    list(engine.map(leave_pid, range(4), partial(itself, sys.argv[1])))\n"
+        "    list(engine.map(leave_pid, range(4), Given(sys.argv[1])))\n"
         "    os.kill(os.getpid(), 9)\n"
     )
     script = tmp_path / "driver.py"

@@ -78,6 +78,25 @@ with writing(Path({str(tmp_path / "a.txt")!r})) as path:
     assert (tmp_path / "a.txt").read_text() == "old"
 
 
+def test_a_disk_that_is_really_full_loses_nothing(small_disk: Path) -> None:
+    """What was there stands, the half file is gone, and with room the same write is done."""
+    (small_disk / "a.bin").write_bytes(b"old")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(1_500_000))
+    with pytest.raises(StorageError, match=r"No space left on device, .* bytes free"):
+        write(small_disk / "a.bin", bytes(1_000_000))
+    assert (small_disk / "a.bin").read_bytes() == b"old"
+    assert sorted(path.name for path in small_disk.iterdir()) == ["a.bin", "ballast"]
+    ballast.unlink()
+    write(small_disk / "a.bin", bytes(1_000_000))
+    assert (small_disk / "a.bin").stat().st_size == 1_000_000
+
+
+def write(path: Path, data: bytes) -> None:
+    with writing(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def test_unfinished_work_is_given_again_for_the_same_key_alone(tmp_path: Path) -> None:
     path = tmp_path / "model"
     for key, expected in (("a" * 64, []), ("a" * 64, ["shard"]), ("b" * 64, [])):

@@ -5,13 +5,14 @@ imported only when it is asked for, so that no command pays for another's librar
 """
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
+from monotreme import stores
 from monotreme.errors import InputError
-from monotreme.recipe import STAGES, load_recipe, local_paths
+from monotreme.recipe import STAGES, is_url, load_recipe, local_paths
 from monotreme.run import Run, open_run
 
 State = Literal["done", "up to date", "to run", "waits"]
@@ -36,6 +37,7 @@ def find_run(where: Path, runs: Path, overrides: Sequence[str] = ()) -> Run:
 
     Raises:
         InputError, RecipeError: there is neither, or the recipe is wrong.
+        RemoteError, RefusedError, MismatchError: as `stores.pull`, where runs lie in a store.
     """
     if where.is_dir():
         if overrides:
@@ -44,7 +46,9 @@ def find_run(where: Path, runs: Path, overrides: Sequence[str] = ()) -> Run:
             )
         return open_run(where)
     recipe = load_recipe(where, overrides)
-    return Run(runs / recipe.name, recipe, where.resolve().parent)
+    run = Run(runs / recipe.name, recipe, where.resolve().parent)
+    stores.pull(run.folder)
+    return run
 
 
 def plan(run: Run, stages: Sequence[str] = STAGES) -> Iterator[Step]:
@@ -139,7 +143,9 @@ def _check_paths(run: Run, stages: Sequence[str]) -> None:
     """
     for stage in stages:
         for key, path in local_paths(run.recipe, stage):
-            if not run.locate(path).exists():
+            if is_url(path):
+                stores.check(path)
+            elif not run.locate(path).exists():
                 problem = f"{stage}.{key}: {run.locate(path)} does not exist"
                 raise InputError(problem, "Correct the path in the recipe")
 
@@ -154,24 +160,28 @@ def follow(where: Path, runs: Path, overrides: Sequence[str] = (), force: bool =
     run = find_run(where, runs, overrides)
     finished = (run.folder / train.NAME / "record.json").exists()
     if force or not (finished and run.is_current(train.NAME, train.inputs(run))):
-        train.follow(run, "env://")
+        train.follow(run)
 
 
-def push(run: Run, confirm: Callable[[Sequence[object]], bool]) -> list[str]:
+def push(
+    run: Run, confirm: Callable[[Sequence[object]], bool], accepted: Collection[str] = ()
+) -> list[str]:
     """Publish what `release` prepared.
 
     Args:
         confirm: is shown each upload (its `str` says what goes where) and says whether to go on.
+        accepted: licences to pass questions on under although the licence does not allow it.
 
     Returns:
         The repositories' addresses.
 
     Raises:
-        RefusedError, MismatchError, RemoteError: not prepared or confirmed, changed, not accepted.
+        RefusedError, RecipeError, MismatchError, RemoteError: not prepared, checked, allowed or
+            confirmed; no such licence; changed; not taken by the Hub.
     """
     from monotreme.release.push import push as publish
 
-    return publish(run, confirm=confirm)
+    return publish(run, confirm=confirm, accepted=accepted)
 
 
 def _stage(name: str) -> Stage:

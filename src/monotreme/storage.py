@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -103,6 +103,15 @@ def _storage_error(path: Path, what: str) -> StorageError:
 
 def _existing(path: Path) -> Path:
     return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def remove_strangers(folder: Path, outputs: Collection[str]) -> None:
+    """Delete what an earlier execution with other settings left: a folder holds what its record says."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_file() and path.relative_to(folder).as_posix() not in outputs:
+            path.unlink()
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
 def remove(path: Path) -> None:

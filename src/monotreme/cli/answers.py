@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from monotreme.cli.app import Json, Quiet, app, examples, interruptible, print_json
+from monotreme.cli.app import Json, Quiet, app, examples, interruptible, local_run, print_json
 
 
 class Precision(StrEnum):
@@ -18,6 +18,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
+        parser=lambda text: str(local_run(text)),
         help="Run folder (its adapter, or :base or :merged-ID after it), model folder or Hub name.",
     ),
 ]
@@ -29,7 +30,7 @@ Loaded = Annotated[Precision, typer.Option(help="Of the model.")]
     epilog=examples(
         "monotreme generate runs/pocket --input questions.csv",
         "monotreme generate runs/pocket:base --input questions.jsonl --out base.jsonl",
-        "monotreme generate models/llama --adapter my/adapter --input questions.jsonl",
+        "monotreme generate models/llama --adapter my/adapter --input questions.jsonl --out llama.jsonl",
     )
 )
 def generate(

@@ -14,6 +14,7 @@ from monotreme.cli.app import (
     app,
     examples,
     interruptible,
+    looked_at,
     print_json,
     show_summary,
 )
@@ -23,11 +24,15 @@ from monotreme.printable import printable
 SEED = 42  # of the bootstrap, where no recipe says another
 
 
+def _side(text: str) -> str:
+    return str(looked_at(text))
+
+
 @app.command(
     epilog=examples(
         "monotreme show runs/pocket",
         "monotreme show runs/pocket dropped --source science --limit 5",
-        "monotreme show runs/pocket --similar-to 3f9c2a",
+        "monotreme show runs/pocket --similar-to 118722",
         "monotreme show runs/pocket leaked",
     )
 )
@@ -67,7 +72,7 @@ def show(
     epilog=examples(
         "monotreme report runs/pocket",
         "monotreme report runs/pocket --out pages",
-        "monotreme report runs/pocket --json",
+        "monotreme report runs/pocket --price-per-hour 2.5 --json",
         "monotreme report runs/rank-16 runs/rank-32 --out pages",
     )
 )
@@ -75,20 +80,29 @@ def report(
     folder: Folder,
     other: Annotated[
         str | None,
-        typer.Argument(metavar="B", help="Another run or model: RUN is subtracted from it."),
+        typer.Argument(
+            metavar="B", parser=_side, help="Another run or model: RUN is subtracted from it."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; else the run's, for two the current.")
     ] = None,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of a GPU, or of the machine; what the run cost is told."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write what a run did and found as one HTML page, Markdown and JSON; or how two models differ."""
+    from monotreme import stores
     from monotreme.report.facts import comparison_facts, facts
     from monotreme.report.page import write_report
     from monotreme.run import open_run
 
     if other is None:
-        told = facts(open_run(folder))
+        told = facts(open_run(folder), price_per_hour)
+    elif price_per_hour is not None:
+        raise InputError("a comparison has no price", "Give --price-per-hour with one run")
     else:
         from monotreme.evaluate import compare as comparing
         from monotreme.evaluate.tables import subject_map
@@ -97,6 +111,8 @@ def report(
         lines, picture = comparing.count_lines(found), subject_map(found["deltas"])
         told = comparison_facts(found, lines, picture)
     written = write_report(told, out or (folder if other is None else Path()))
+    if other is None:
+        stores.send(folder)
     if as_json:
         print_json(told)
     else:
@@ -114,10 +130,14 @@ def compare(
     first: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="Run folder, with `:model` for another than its adapter; or records."
+            metavar="A",
+            parser=_side,
+            help="Run folder, with `:model` for another than its adapter; or records.",
         ),
     ],
-    second: Annotated[str, typer.Argument(metavar="B", help="Likewise; A is subtracted from it.")],
+    second: Annotated[
+        str, typer.Argument(metavar="B", parser=_side, help="Likewise; A is subtracted from it.")
+    ],
     as_json: Json = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
@@ -182,6 +202,7 @@ def review(
     """Judge the pairs that decontaminate found, on a local web page; it then applies the verdicts."""
     import getpass
 
+    from monotreme import stores
     from monotreme.review import exchange, serve
     from monotreme.run import open_run
     from monotreme.verdicts import reviewer_name
@@ -194,5 +215,6 @@ def review(
     if export is None and import_ is None:
         typer.echo("Each address opens the page once; Ctrl-C ends.")
         serve.serve(found, name, port, typer.echo, browser)
+    stores.send(folder)
     if export is None:
         typer.echo(f"monotreme decontaminate {folder} applies the verdicts")

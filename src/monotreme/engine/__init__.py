@@ -50,6 +50,16 @@ class _Here(Shared[T]):
         return self.given
 
 
+@dataclass(frozen=True)
+class Given(Generic[T]):
+    """A `make` that gives what is there already."""
+
+    value: T
+
+    def __call__(self) -> T:
+        return self.value
+
+
 class Engine(ABC):
     """Runs functions of module level, whose arguments and results can be pickled.
 

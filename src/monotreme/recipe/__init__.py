@@ -1,6 +1,7 @@
 """The recipe: one YAML file with a table a stage (tables.py), read and checked at the door.
 
-A relative path is relative to the recipe's folder; `pocket:NAME` is a file of the built-in pocket set.
+A relative path is relative to the recipe's folder; `pocket:NAME` is a file of the built-in pocket set;
+`s3://bucket/data` and other URLs lie in a store.
 """
 
 import difflib
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from monotreme.errors import InputError, RecipeError
-from monotreme.recipe.paths import local_paths, must_be_local
+from monotreme.recipe.paths import is_url, local_paths, must_be_local
 from monotreme.recipe.tables import (
     PAPER_BENCHMARKS,
     POCKET,
@@ -58,6 +59,7 @@ __all__ = [
     "Train",
     "check_recipe",
     "dump_recipe",
+    "is_url",
     "load_recipe",
     "local_paths",
     "locate",

@@ -1,13 +1,18 @@
-"""What of a recipe lies on this machine, and must be there before hours are spent on earlier stages."""
+"""What of a recipe lies on this machine or in a store, and must be there before hours are spent on earlier stages."""
 
 from collections.abc import Iterator, Sequence
 
 from monotreme.recipe.tables import POCKET, BenchmarkRef, ModelRef, Recipe
 
 
+def is_url(path: str) -> bool:
+    """Whether a path names something in a store, such as s3://bucket/data."""
+    return "://" in path
+
+
 def must_be_local(model: str) -> bool:
-    """Whether a model's name can only be a folder, never one on the Hub."""
-    return model.startswith((".", "/", "~", POCKET))
+    """Whether a model's name can only be a folder, here or in a store, never one on the Hub."""
+    return model.startswith((".", "/", "~", POCKET)) or is_url(model)
 
 
 def local_paths(recipe: Recipe, stage: str) -> Iterator[tuple[str, str]]:

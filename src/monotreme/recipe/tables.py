@@ -25,7 +25,7 @@ class SourceRef(Table):
     """A training source: an id of the built-in table, or a file of your own."""
 
     id: str = Field(pattern=NAME, description="Name in reports; a built-in source or yours.")
-    path: str | None = Field(None, description="Local file or folder to read instead of the Hub.")
+    path: str | None = Field(None, description="File, folder or URL to read instead of the Hub.")
     name: str | None = Field(None, description="Hub dataset to read instead of the table's.")
     revision: str | None = Field(None, description="Hub commit; resolved and recorded if absent.")
     split: str | None = Field(None, description="Hub split to read instead of the table's.")
@@ -49,7 +49,7 @@ class BenchmarkRef(Table):
     """A benchmark: an id of the built-in table, or a file of your own, in ARC's layout or any."""
 
     id: str = Field(pattern=NAME, description="Built-in benchmark or a name of yours.")
-    path: str | None = Field(None, description="Local file, or folder with a file a split.")
+    path: str | None = Field(None, description="File, or folder with a file a split: path or URL.")
     name: str | None = Field(None, description="Hub dataset to read instead of the table's.")
     revision: str | None = Field(None, description="Hub commit; resolved and recorded if absent.")
     license: str | None = Field(None, description="SPDX identifier, for a benchmark of yours.")
@@ -68,9 +68,9 @@ class BenchmarkRef(Table):
 
 
 class ModelRef(Table):
-    """A model: a Hub name, or the path of a local folder."""
+    """A model: a Hub name, or the path or URL of a folder."""
 
-    model: str = Field(description="Hub name or local folder.")
+    model: str = Field(description="Hub name, local folder, or URL such as s3://bucket/model.")
     revision: str | None = Field(None, description="Hub commit; resolved and recorded if absent.")
     trust_remote_code: bool = Field(False, description="Run code that comes with the model.")
 
@@ -78,7 +78,7 @@ class ModelRef(Table):
 class AdapterRef(Table):
     """An adapter that goes into a merge beside the one that is trained."""
 
-    path: str = Field(description="Folder in PEFT's format.")
+    path: str = Field(description="Folder in PEFT's format: path or URL.")
     weight: float = Field(1, description="What multiplies its delta.")
     questions: str | None = Field(
         None, description="What it was trained on (Parquet or JSON Lines), to tell the overlap."
@@ -98,7 +98,9 @@ class IntoRef(ModelRef):
     """A model that the adapter is merged into."""
 
     id: str = Field(pattern=NAME, description="Name of the merge in the run folder.")
-    model: str = Field("base", description="Hub name, local folder, or `base` for train.base.")
+    model: str = Field(
+        "base", description="Hub name, folder (path or URL), or `base` for train.base."
+    )
     weight: float = Field(
         1, description="What multiplies the delta of the trained adapter; 0 leaves it out."
     )
@@ -164,9 +166,7 @@ class Curate(Table):
     threshold: float = Field(
         0.8, gt=0, le=1, description="Similarity (cosine) over which one goes."
     )
-    exact: bool = Field(
-        False, description="Compare all pairs even of more than a million questions."
-    )
+    exact: bool = Field(False, description="Compare all pairs above a million questions too.")
     protect: Literal["none", "different_answer", "different_numbers"] = Field(
         "none", description="Look-alikes that stay although they are over the threshold."
     )
@@ -309,7 +309,8 @@ class Evaluate(Table):
     """Base, adapter and merges on the benchmarks, under the paper's protocol."""
 
     benchmarks: Benchmarks = Field(
-        default_factory=_paper_benchmarks, description="Default: decontaminate.benchmarks."
+        default_factory=_paper_benchmarks,
+        description="What is scored; where absent, what decontaminate checks.",
     )
     texts: str | None = Field(
         None, description="Held-out text (JSON Lines with `text`) to measure perplexity on."
@@ -328,6 +329,9 @@ class Release(Table):
     )
     private: bool = Field(True, description="Whether pushed repositories are private.")
     title: str | None = Field(None, description="Title of the cards; default: the recipe's name.")
+    language: list[Annotated[str, Field(pattern=r"^([a-z]{2,3}|code|multilingual)$")]] = Field(
+        default_factory=list, description="Of the questions, for the cards: ISO 639 codes."
+    )
     intended_use: str | None = Field(None, description="For the cards, in your words.")
     limitations: str | None = Field(None, description="For the cards, in your words.")
 
