@@ -25,6 +25,7 @@ import numpy as np
 from monotreme.embed import Vectors, embed
 from monotreme.encoders import BUILT_IN, find_encoder
 from monotreme.neighbors import (
+    Lists,
     Pairs,
     joined,
     make_lists,
@@ -86,6 +87,22 @@ def missed(exact: Pairs, found: Pairs, num: int) -> float:
     return 1 - len(ours) / max(1, len(keys))
 
 
+def by_lists(exact: Pairs, side: Vectors, lists: Lists) -> str:
+    """What fewer lists a row would find and cost, by the pairs of texts of one row."""
+    single = np.bincount(side.owner) == 1
+    exact = exact.where(single[exact.left] & single[exact.right])
+    nearest = lists.nearest[np.searchsorted(side.owner, np.arange(side.owner[-1] + 1))]
+    meet = np.zeros(len(exact.left), bool)
+    found = []
+    for num in range(1, nearest.shape[1] + 1):
+        for other in range(num):
+            meet |= nearest[exact.left, num - 1] == nearest[exact.right, other]
+            meet |= nearest[exact.left, other] == nearest[exact.right, num - 1]
+        sizes = np.bincount(nearest[:, :num].ravel()).astype(float)
+        found.append(f"{num}: {meet.mean():.4f} {(sizes**2).sum() / len(nearest) ** 2:.3f}")
+    return ", ".join(found)
+
+
 def measured(name: str, side: Vectors, folder: Path, with_exact: bool) -> dict[str, Any]:
     started = clock()
     lists = make_lists(side, THRESHOLD)
@@ -112,6 +129,7 @@ def measured(name: str, side: Vectors, folder: Path, with_exact: bool) -> dict[s
         print(
             f"  exact {since(started)} s; recall of all {len(exact.left):,}: {result['recall']:.4f}"
         )
+        print(f"  recall, share of all comparisons, by lists a row: {by_lists(exact, side, lists)}")
     sys.stdout.flush()
     return result
 
