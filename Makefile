@@ -20,13 +20,15 @@ check: $(READY) ## style, types, layers, spelling
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell src tests docs bench README.md
+	$(BIN)/codespell src tests docs bench *.md
 
 bench: $(READY) ## ours against the peers, a script a claim
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
 
-docs: $(READY) ## the pages that are made from the code
+docs: $(READY) ## the pages that are made from the code, and the site with all of them
 	$(BIN)/python docs/generate.py
+	$(BIN)/zensical build --clean --strict
+	@echo "open site/index.html"
 
 gpu: $(READY) ## tests and figures that need a CUDA device
 	$(BIN)/pytest -m gpu
@@ -40,4 +42,4 @@ $(READY): requirements.lock pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site

@@ -122,8 +122,8 @@ def ours(
     gone = {m.question for m in matches if m.verdict in ("duplicate", "gray_area")}
     with clocked(spent, "of it: join"):  # all vectors lie in the cache now
         sides = (
-            Texts([view.text for view in views], encoder, cache)
-            for views in (training_views(questions), benchmark_views(items))
+            Texts(views.texts, encoder, cache)
+            for views in (training_views(questions, cache), benchmark_views(items))
         )
         similar_between(*sides, THRESHOLD)
     return np.array([question in gone for question in questions])

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from pydantic import BaseModel
 
 from monotreme.cli import app
-from monotreme.recipe import Recipe
+from monotreme.recipe import Recipe, tables
 
 DOCS = Path(__file__).parent
 
@@ -33,6 +34,15 @@ CLI_HEAD = """# The commands
 
 This page is made from the code by `make docs`. RECIPE is a recipe file or the folder of a run; exit
 codes are listed at the end.
+
+`--set` may be given several times. What follows `=` is read as YAML, so that a list or a table is written
+as in the recipe, in quotes that keep the shell out. It takes the place of the whole value:
+
+    --set train.learning_rate=3e-4
+    --set 'train.targets=[q_proj, v_proj]'
+    --set 'decontaminate.drop=[duplicate]'
+    --set 'curate.sources=[math, {id: mine, path: mine.jsonl, license: MIT}]'
+    --set 'merge.into=[]'
 """
 
 EXIT_CODES = """## Exit codes
@@ -53,8 +63,8 @@ EXIT_CODES = """## Exit codes
 
 def recipe_page(schema: dict[str, Any]) -> str:
     """The recipe's tables and keys, from its JSON Schema."""
-    parts = [RECIPE_HEAD, _table("The recipe", schema)]
-    parts += [_table(_title(name), schema["$defs"][name]) for name in ORDER]
+    parts = [RECIPE_HEAD, _table(Recipe, "The recipe", schema)]
+    parts += [_table(getattr(tables, name), _title(name), schema["$defs"][name]) for name in ORDER]
     return "\n".join(parts)
 
 
@@ -71,21 +81,23 @@ def _title(name: str) -> str:
     return lists.get(name, name.lower())
 
 
-def _table(title: str, table: dict[str, Any]) -> str:
+def _table(model: type[BaseModel], title: str, table: dict[str, Any]) -> str:
     lines = [f"## {title}", "", table.get("description", ""), ""]
     lines += ["| key | type | default | what it does |", "|---|---|---|---|"]
     required = set(table.get("required", []))
     for key, field in table["properties"].items():
-        default = "required" if key in required else _default(field)
+        value = model.model_fields[key].get_default(call_default_factory=True)
+        default = "required" if key in required else _default(value)
         lines.append(f"| `{key}` | {_type(field)} | {default} | {field.get('description', '')} |")
     return "\n".join(lines) + "\n"
 
 
-def _default(field: dict[str, Any]) -> str:
-    if "default" not in field or isinstance(field["default"], dict):
-        return "see below"
-    value = field["default"]
-    return "none" if value is None else f"`{json.dumps(value)}`"
+def _default(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return "its own"
+    if isinstance(value, list):
+        value = [item.id if isinstance(item, BaseModel) else item for item in value]
+    return "none" if value in (None, [], {}) else f"`{json.dumps(value)}`"
 
 
 def _type(field: dict[str, Any]) -> str:
@@ -107,25 +119,36 @@ def _bounds(field: dict[str, Any]) -> str:
 
 
 def cli_page() -> str:
-    """Every command with its arguments, options and examples."""
-    group = typer.main.get_command(app)
-    parts = [CLI_HEAD]
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
-        usage = " ".join(["monotreme", name, *(_usage(p) for p in command.params)])
-        lines = [f"## {name}", "", command.help.strip(), "", f"    {usage}", ""]
-        options = [p for p in command.params if getattr(p, "help", None)]
-        lines += [f"- `{_flag(p)}`: {p.help}" for p in options]
-        examples = command.epilog.replace("[bold]", "").replace("[/bold]", "").split("\n\n")[1:]
-        lines += ["", "Examples:", "", *(f"    {line.strip()}" for line in examples), ""]
-        parts.append("\n".join(lines))
-    return "\n".join([*parts, EXIT_CODES])
+    """Every command with its arguments, options, their defaults, and examples."""
+    group: Any = typer.main.get_command(app)
+    # What does things and what looks at a run come before what asks a model.
+    commands = sorted(group.commands.items(), key=lambda item: _module(item[1]) == "answers")
+    return "\n".join([CLI_HEAD, *(_command(*item) for item in commands), EXIT_CODES])
 
 
-def _usage(parameter: Any) -> str:
-    if parameter.param_type_name == "argument":
-        word = parameter.metavar or parameter.name.upper()
-        return str(word) if parameter.required else f"[{word}]"
-    return f"[{_flag(parameter)}]"
+def _module(command: Any) -> str:
+    return str(command.callback.__module__.rsplit(".", 1)[1])
+
+
+def _command(name: str, command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    needed = [p for p in command.params if p not in arguments and p.required]
+    usage = ["monotreme", name, *(_usage(p) for p in arguments), *(_flag(p) for p in needed)]
+    lines = [f"## {name}", "", command.help.strip(), "", f"    {' '.join(usage)} [OPTIONS]", ""]
+    lines += ["| word | default | what it does |", "|---|---|---|"]
+    lines += [f"| `{_flag(p)}` | {_preset(p)} | {p.help} |" for p in command.params if _told(p)]
+    examples = command.epilog.replace("[bold]", "").replace("[/bold]", "").split("\n\n")[1:]
+    return "\n".join(
+        [*lines, "", "Examples:", "", *(f"    {line.strip()}" for line in examples), ""]
+    )
+
+
+def _told(parameter: Any) -> bool:
+    return bool(getattr(parameter, "help", None)) and parameter.name != "help"
+
+
+def _usage(argument: Any) -> str:
+    return _flag(argument) if argument.required else f"[{_flag(argument)}]"
 
 
 def _flag(parameter: Any) -> str:
@@ -133,8 +156,24 @@ def _flag(parameter: Any) -> str:
         return str(parameter.metavar or parameter.name.upper())
     flag = max(parameter.opts, key=len)
     if parameter.is_flag:
-        return str(flag)
-    return f"{flag} {parameter.metavar or parameter.name.upper()}"
+        return "` / `".join([str(flag), *parameter.secondary_opts])
+    return f"{flag} {parameter.metavar or parameter.name.strip('_').upper()}"
+
+
+def _preset(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    if isinstance(parameter.show_default, str):
+        return str(parameter.show_default)
+    value = parameter.default
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        flag = (parameter.opts, parameter.secondary_opts)[not value]
+        return f"`{flag[0]}`" if flag else "off"
+    choices = getattr(parameter.type_descriptor.annotation, "__members__", {})
+    others = [f"`{choice}`" for choice in choices if choice != value]
+    return f"`{value}`" + (f" (or {', '.join(others)})" if others else "")
 
 
 def pages() -> dict[Path, str]:

@@ -2,9 +2,9 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test never waits for a network
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -17,6 +17,9 @@ from s3_server import S3Server
 from monotreme.recipe import check_recipe
 from monotreme.records import Counts, Question, question_table
 from monotreme.run import Run
+
+if TYPE_CHECKING:
+    from monotreme.curate.reading import Rows
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -33,6 +36,20 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real data are not at {SHARED}")
     return SHARED
+
+
+def rows_of(questions: Sequence[Question]) -> "Rows":
+    """Questions as curate has them when they were read; those of a source side by side."""
+    import numpy as np
+
+    from monotreme.curate.reading import describe, table_of
+    from monotreme.mapped import MappedQuestions
+
+    sources = list(dict.fromkeys(q.source for q in questions))
+    numbers = np.array([sources.index(q.source) for q in questions], np.int16)
+    return describe(
+        MappedQuestions(table_of(questions, searched=False).to_batches()), sources, numbers
+    )
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -227,3 +244,13 @@ def flagged(make_run: Callable[..., Run], tmp_path: Path) -> Run:
         finish(run, "curate", asked)
         decontaminate.execute(run)
     return run
+
+
+@pytest.fixture
+def finished(make_run: Callable[..., Run], tiny_model: Path) -> Callable[..., Run]:
+    """Build a run whose stages up to evaluate are done, ready for release."""
+    from functools import partial
+
+    from released import finish_run
+
+    return partial(finish_run, make_run, tiny_model)

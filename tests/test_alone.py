@@ -17,6 +17,7 @@ from monotreme.evaluate.alone import evaluate_model, settings_of
 from monotreme.recipe import PAPER_BENCHMARKS, Evaluate
 from monotreme.records import read_table
 from monotreme.run import Run
+from monotreme.scoring import pieces
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_what_was_finished_is_not_scored_again(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(evaluate, "summarise", die)
         evaluate_model(str(tiny_model), None, settings(data), tmp_path / "out")
-    monkeypatch.setattr(evaluate, "load_scorer", die)
+    monkeypatch.setattr(pieces, "load_scorer", die)
     for _ in range(2):
         resumed = evaluate_model(str(tiny_model), None, settings(data), tmp_path / "out")
         for name in ("items.parquet", "scores.json", "scores.md"):

@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from conftest import rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monotreme import curate
 from monotreme.curate.duplicates import apply_exclusion, drop_exact_duplicates
+from monotreme.curate.fates import Fates
 from monotreme.curate.filters import drop_replaced, drop_unfree
+from monotreme.curate.reading import Rows
 from monotreme.encoders import MiniLM
 from monotreme.errors import InputError
 from monotreme.exclusion import verbosity_order
 from monotreme.neighbors import Pairs
+from monotreme.recipe import SourceRef
 from monotreme.records import Question, read_questions
 from monotreme.run import Run
 
@@ -119,9 +123,11 @@ def test_prm800k_replaces_the_same_math_problem():
 
     first, second = sums(2)
     theirs = type(first)(first.instruction, "", "another solution", "prm800k", "MIT", True)
-    kept, dropped = drop_replaced([first, second, theirs], "prm800k", "sums")
-    assert kept == [second, theirs]
-    assert [(d.question, d.reason, d.twin) for d in dropped] == [(first, "replaced", theirs.id)]
+    rows = rows_of([first, second, theirs])
+    fates = Fates(rows)
+    drop_replaced(rows, fates, np.arange(3), "prm800k", "sums")
+    assert fates.stays.tolist() == [False, True, True]
+    assert (fates.reason[0], fates.twin[0]) == ("replaced", 2)
 
 
 def test_a_bad_row_stops_or_is_dropped_by_name(mine, tmp_path):
@@ -172,8 +178,9 @@ def test_every_twin_is_a_question_that_stays(mine):
     assert {row["reason"] for row in dropped} == {"exact_duplicate", "near_duplicate"}
     assert {row["twin"] for row in dropped} == {kept.id}
     (copy,) = [row for row in dropped if row["reason"] == "exact_duplicate"]
-    assert "went too" in copy["detail"]
-    assert 0.8 < copy["similarity"] < 1
+    (near,) = [row for row in dropped if row["reason"] == "near_duplicate"]
+    assert f"that was {near['id'][:12]}, which went too" in copy["detail"]
+    assert copy["similarity"] == near["similarity"] < 1
 
 
 def test_an_encoder_folder_that_changes_makes_the_stage_stale(mine, tmp_path):
@@ -188,8 +195,10 @@ def test_an_encoder_folder_that_changes_makes_the_stage_stale(mine, tmp_path):
 # ── licences and authors ────────────────────────────────────────────────────────────────────────
 
 
-def licensed(*licenses: str) -> list[Question]:
-    return [Question(f"q{i}?", "", "a", "mine", name, False) for i, name in enumerate(licenses)]
+def licensed(*licenses: str) -> tuple[Rows, list[SourceRef]]:
+    """A question of each of some sources, and these."""
+    refs = [SourceRef(id=f"s{i}", path="x.jsonl", license=name) for i, name in enumerate(licenses)]
+    return rows_of([Question(f"q{r.id}?", "", "a", r.id, r.license, False) for r in refs]), refs
 
 
 @pytest.mark.parametrize(
@@ -203,11 +212,13 @@ def licensed(*licenses: str) -> list[Question]:
     ],
 )
 def test_only_permitted_licences_enter_and_the_rest_is_named(allowed, kept):
-    questions = licensed("MIT", "CC-BY-NC-4.0", "unknown", "MIT OR CC-BY-NC-4.0")
-    stays, dropped = drop_unfree(questions, allowed)
-    assert stays == [questions[i] for i in kept]
-    assert [d.question for d in dropped] == [q for q in questions if q not in stays]
-    assert all(d.reason == "license" and d.question.license in d.detail for d in dropped)
+    rows, refs = licensed("MIT", "CC-BY-NC-4.0", "unknown", "MIT OR CC-BY-NC-4.0")
+    fates = Fates(rows)
+    drop_unfree(rows, fates, refs, allowed)
+    assert np.flatnonzero(fates.stays).tolist() == kept
+    for row in np.flatnonzero(~fates.stays):
+        assert fates.reason[row] == "license"
+        assert refs[row].license in fates.detail[row]
 
 
 def test_answers_by_a_language_model_can_be_left_out(mine, make_run, tmp_path):
@@ -345,7 +356,7 @@ def excluded(sizes: list[int], edges: set[tuple[int, int]], order: list[int]) ->
     answers = [len(q.output) for q in questions]
     rank = verbosity_order(answers, [0] * len(order), [0] * len(order), [q.id for q in questions])
     close = Pairs(columns[0], columns[1], np.full(len(pairs), 0.9))
-    result = apply_exclusion(questions, rank, close, "none")
+    result = apply_exclusion(questions, rank, [close], "none")
     promises = ("pairs_over_threshold_among_kept", "dropped_without_kept_neighbour", "dropped_although_more_verbose")  # fmt: skip
     assert [result.facts[promise] for promise in promises] == [0, 0, 0]
     return {q.id for q, stays in zip(questions, result.kept, strict=True) if stays}
@@ -373,9 +384,11 @@ def test_exact_duplicates_leave_one_of_each_whatever_the_order(texts, random):
     def kept(rows: list[tuple[int, str]]) -> set[str]:
         questions = [Question(text, "", f"answer {i}", "s", "MIT", False) for i, text in rows]
         rank = verbosity_order([0] * len(rows), [0] * len(rows), [0] * len(rows), [q.id for q in questions])  # fmt: skip
-        stay, dropped = drop_exact_duplicates(questions, rank)
-        assert len(stay) + len(dropped) == len(rows)
-        return {questions[i].id for i in stay}
+        read = rows_of(questions)
+        fates = Fates(read)
+        drop_exact_duplicates(read, fates, rank)
+        assert set(fates.twin[~fates.stays]) <= set(np.flatnonzero(fates.stays))
+        return {questions[i].id for i in np.flatnonzero(fates.stays)}
 
     rows = list(enumerate(texts))
     assert kept(rows) == kept(random.sample(rows, len(rows)))

@@ -24,6 +24,7 @@ from monotreme.errors import InputError, MismatchError, RecipeError
 from monotreme.recipe import BenchmarkRef
 from monotreme.records import read_table
 from monotreme.run import Run
+from monotreme.scoring import pieces
 from monotreme.storage import sha256
 
 MakeRun = Callable[..., Run]
@@ -146,13 +147,13 @@ def test_base_and_adapter_share_one_load(
 def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that are loaded from here on."""
     loaded: list[Path] = []
-    load = evaluate.load_scorer
+    load = pieces.load_scorer
 
     def counted(folder: Path, **kwargs: Any) -> Any:
         loaded.append(folder)
         return load(folder, **kwargs)
 
-    monkeypatch.setattr(evaluate, "load_scorer", counted)
+    monkeypatch.setattr(pieces, "load_scorer", counted)
     return loaded
 
 
@@ -238,7 +239,7 @@ def test_other_verdicts_make_other_scores_from_the_same_records(
     check_for_leaks(run, (1, "gray_area"))
     assert not run.is_current("evaluate", evaluate.inputs(run))
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "load_scorer", _interrupt)
+        patch.setattr(pieces, "load_scorer", _interrupt)
         evaluate.execute(run)
         assert run.is_current("evaluate", evaluate.inputs(run))
         with pytest.raises(KeyboardInterrupt):  # forced, with nothing changed: from the start
@@ -283,8 +284,9 @@ import os, signal, sys
 from pathlib import Path
 from monotreme import evaluate
 from monotreme.run import open_run
+from monotreme.scoring import pieces
 
-load, loaded = evaluate.load_scorer, []
+load, loaded = pieces.load_scorer, []
 
 def load_then_die(*args, **kwargs):
     loaded.append(args)
@@ -292,7 +294,7 @@ def load_then_die(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return load(*args, **kwargs)
 
-evaluate.load_scorer = load_then_die
+pieces.load_scorer = load_then_die
 run = open_run(Path(sys.argv[1]))
 with run.open():
     evaluate.execute(run)

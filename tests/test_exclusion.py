@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monotreme.exclusion import exclude, twins, verbosity_order
+from monotreme.neighbors import Pairs
 
 
 @st.composite
@@ -31,10 +32,23 @@ def one_by_one(rank: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndar
     return kept
 
 
+def in_blocks(
+    left: np.ndarray, right: np.ndarray, similarity: np.ndarray | None = None
+) -> list[Pairs]:
+    """Pairs in blocks of three."""
+    value = np.full(len(left), 0.9) if similarity is None else similarity
+    cuts = range(0, len(left), 3)
+    return [Pairs(left[c : c + 3], right[c : c + 3], value[c : c + 3]) for c in cuts]
+
+
+def kept_of(rank: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return exclude(rank, in_blocks(left, right))
+
+
 @settings(deadline=None)
 @given(graphs())
 def test_rounds_give_what_one_by_one_gives(graph):
-    assert exclude(*graph).tolist() == one_by_one(*graph).tolist()
+    assert kept_of(*graph).tolist() == one_by_one(*graph).tolist()
 
 
 @settings(deadline=None)
@@ -46,43 +60,60 @@ def test_the_order_of_rows_does_not_matter(graph, random):
     place = np.array(places, np.int64)
     moved = np.empty_like(rank)
     moved[place] = rank
-    again = exclude(moved, place[left], place[right])
-    assert again[place].tolist() == exclude(rank, left, right).tolist()
+    again = kept_of(moved, place[left], place[right])
+    assert again[place].tolist() == kept_of(rank, left, right).tolist()
 
 
 @settings(deadline=None)
 @given(graphs())
 def test_guarantees(graph):
     rank, left, right = graph
-    kept = exclude(rank, left, right)
+    kept = kept_of(rank, left, right)
     assert not (kept[left] & kept[right]).any()
     similarity = np.linspace(0.8, 1, len(left))
-    twin = twins(kept, rank, left, right, similarity)
+    twin, cosine = twins(kept, rank, in_blocks(left, right, similarity))
     assert (twin[kept] == -1).all()
     for row in np.flatnonzero(~kept):
         assert kept[twin[row]]
         assert rank[twin[row]] < rank[row]
+        with_kept = [
+            s for i, j, s in zip(left, right, similarity, strict=True)
+            for one, other in ((i, j), (j, i))
+            if one == row and kept[other] and rank[other] < rank[row]
+        ]  # fmt: skip
+        assert cosine[row] == max(with_kept)
+    assert np.isnan(cosine[kept]).all()
 
 
 def test_a_row_names_its_most_similar_keeper():
     rank = np.array([0, 1, 2])
     left, right = np.array([0, 1]), np.array([2, 2])
-    kept = exclude(rank, left, right)
+    kept = kept_of(rank, left, right)
     assert kept.tolist() == [True, True, False]
-    assert twins(kept, rank, left, right, np.array([0.85, 0.9])).tolist() == [-1, -1, 1]
-    assert twins(kept, rank, left, right, np.array([0.9, 0.9])).tolist() == [-1, -1, 0]
+    assert twins(kept, rank, in_blocks(left, right, np.array([0.85, 0.9]))).row.tolist() == [
+        -1,
+        -1,
+        1,
+    ]
+    assert twins(kept, rank, in_blocks(left, right, np.array([0.9, 0.9]))).row.tolist() == [
+        -1,
+        -1,
+        0,
+    ]
 
 
 def test_a_clique_of_thousands_keeps_its_best():
     num = 2000
     left, right = np.triu_indices(num, 1)
     rank = np.random.default_rng(0).permutation(num)
-    assert np.flatnonzero(exclude(rank, left, right)).tolist() == [int(np.argmin(rank))]
+    assert np.flatnonzero(exclude(rank, [Pairs(left, right, left)])).tolist() == [
+        int(np.argmin(rank))
+    ]
 
 
 def test_a_chain_keeps_every_other_row():
     rank = np.arange(1001)
-    kept = exclude(rank, rank[:-1], rank[1:])
+    kept = exclude(rank, [Pairs(rank[:-1], rank[1:], rank[1:])])
     assert kept.tolist() == [i % 2 == 0 for i in range(1001)]
 
 

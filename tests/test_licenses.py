@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monotreme.licenses import COMMERCIAL, permits
+from monotreme.licenses import COMMERCIAL, PASSED_ON, forbids, permits, terms
 from monotreme.sources import SOURCES
 
 
@@ -76,3 +76,44 @@ def meant(tree: object) -> bool:
 @given(TREES)
 def test_any_expression_is_permitted_as_its_words_say(tree):
     assert permits(written(tree), COMMERCIAL) == meant(tree)
+
+
+@pytest.mark.parametrize(
+    ("expression", "asked"),
+    [
+        ("MIT", ()),
+        ("CC-BY-4.0", ()),
+        ("CC-BY-SA-4.0", ("share-alike",)),
+        ("Apache-2.0 AND GPL-3.0-only", ("share-alike",)),
+        ("Apache-2.0 OR GPL-3.0-only", ()),
+        ("CC-BY-NC-4.0", ("non-commercial",)),
+        ("cc-by-nc-sa-4.0", ("non-commercial", "share-alike")),
+        ("CC-BY-NC-4.0 OR MIT", ()),
+        ("CC-BY-NC-4.0 AND CC-BY-SA-4.0", ("non-commercial", "share-alike")),
+        ("CC-BY-ND-4.0", ("no derivatives",)),
+        ("CC-BY-NC-ND-4.0", ("non-commercial", "no derivatives")),
+        ("CC-BY-ND-4.0 OR CC-BY-4.0", ()),
+        ("LicenseRef-ReClor-non-commercial", ("non-commercial", "own terms")),
+        ("LicenseRef-mine", ("own terms",)),
+        ("unknown", ("unknown",)),
+        ("MIT AND unknown", ("unknown",)),
+        ("", ("unknown",)),
+        ("MIT MIT", ("unknown",)),
+    ],
+)
+def test_what_a_licence_asks_of_who_passes_on(expression, asked):
+    assert terms(expression) == asked
+
+
+def test_what_is_not_passed_on_is_told_with_its_reason():
+    assert forbids("CC-BY-NC-SA-4.0") is None, "non-commercial sets may be published as such"
+    assert forbids("CC-BY-NC-ND-4.0").startswith("forbids passing on what was adapted")
+    assert forbids("LicenseRef-x").startswith("is no standard licence")
+    assert forbids("unknown").startswith("names no licence")
+
+
+@given(st.sampled_from(sorted(PASSED_ON)), st.sampled_from(["unknown", "CC-BY-ND-4.0", "x"]))
+def test_what_may_be_passed_on_stays_so_with_a_choice_and_not_with_a_duty(free, closed):
+    assert forbids(free) is None
+    assert forbids(f"{closed} OR {free}") is None
+    assert forbids(f"{closed} AND {free}")

@@ -21,6 +21,7 @@ from monotreme.merge.target import Target
 from monotreme.recipe import IntoRef
 from monotreme.run import Run
 from monotreme.scoring.results import Results
+from monotreme.scoring.sheets import Candidate
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
@@ -147,7 +148,7 @@ def test_one_is_made_and_what_was_measured_of_it_is_what_it_says(
 
     items = pq.read_table(run.output("merge", "candidates.parquet")).to_pylist()
     assert {row["model"] for row in items} == {"base alone", "whole", "half", "both"}
-    again = evaluate.Candidate("again", run.output("merge", chosen), None, "", False)
+    again = Candidate("again", run.output("merge", chosen), None, "", False)
     select = run.recipe.model_copy(
         update={
             "evaluate": run.recipe.evaluate.model_copy(
@@ -267,7 +268,7 @@ def test_the_preview_writes_nothing_and_tells_of_every_candidate(
     before = sorted(run.folder.rglob("*"))
     whole, half, both = merge.preview(run)
     assert sorted(run.folder.rglob("*")) == before
-    assert half["adapters"][0]["norm"] == pytest.approx(whole["adapters"][0]["norm"] / 2)
+    assert half["adapters"][0]["norm"] == pytest.approx(whole["adapters"][0]["norm"] / 2, rel=1e-5)
     assert [pair.keys() for pair in both["pairs"]] == [
         {"first", "second", "cosine", "sign_conflicts"}
     ]
@@ -276,3 +277,9 @@ def test_the_preview_writes_nothing_and_tells_of_every_candidate(
     )  # two random adapters know nothing of each other
     assert not whole["refused"]
     json.dumps([whole, half, both])
+    merge.execute(run)
+    (chosen,) = run.merges()
+    (foretold,) = [each for each in (whole, half, both) if each["id"] == chosen]
+    recorded = run.record("merge")["facts"][chosen]
+    for key in ("adapters", "pairs", "differences"):
+        assert recorded[key] == foretold[key]

@@ -6,9 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monotreme import machine, neighbors
+from monotreme import machine
 from monotreme.embed import Vectors
-from monotreme.neighbors import Pairs, joined, margin, pairs_between, pairs_within, similarities
+from monotreme.neighbors import (
+    Pairs,
+    joined,
+    margin,
+    pairs_between,
+    pairs_within,
+    similarities,
+    tiles,
+)
 
 
 def unit_rows(num: int, seed: int, dimension: int = 16, clusters: int = 5) -> np.ndarray:
@@ -74,7 +82,7 @@ def test_tiles_and_precision_change_no_byte(monkeypatch: pytest.MonkeyPatch, amx
     monkeypatch.setattr(machine, "has_amx", lambda: False)
     whole = within(texts, 0.7)
     monkeypatch.setattr(machine, "has_amx", lambda: amx)  # bf16 tiles run on any CPU, only slowly
-    monkeypatch.setattr(neighbors, "TILES", {"cpu": (37, 53), "cuda": (37, 53)})
+    monkeypatch.setattr(tiles, "TILES", {"cpu": (37, 53), "cuda": (37, 53)})
     tiled = within(texts, 0.7)
     for one, other in zip(whole, tiled, strict=True):
         assert one.tobytes() == other.tobytes()
@@ -88,7 +96,7 @@ def test_no_product_errs_by_more_than_the_margin(seed, dimension, spread):
     rows = spread * centre + (1 - spread) * random.normal(size=(64, dimension))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     true = rows.astype(np.float64) @ rows.astype(np.float64).T
-    for dtype, roundoff in neighbors.ROUNDOFF.items():
+    for dtype, roundoff in tiles.ROUNDOFF.items():
         tile = torch.from_numpy(rows).to(dtype)
         computed = (tile @ tile.T).double().numpy()
         limit = np.vectorize(lambda s, u=roundoff: margin(s, dimension, u))(true)

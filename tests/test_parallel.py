@@ -83,7 +83,7 @@ def test_torchrun_leads_and_follows_too(make_run: Callable[..., Run], tmp_path: 
     script.write_text(
         "import os, sys\nfrom pathlib import Path\nfrom monotreme import train\n"
         "from monotreme.run import open_run\nrun = open_run(Path(sys.argv[1]))\n"
-        "train.follow(run, 'env://') if os.environ['RANK'] == '1' else train.execute(run)\n"
+        "train.follow(run) if os.environ['RANK'] == '1' else train.execute(run)\n"
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
@@ -125,7 +125,7 @@ except InputError as error:
             os.kill(int(process.name), signal.SIGKILL)
     _, said = leader.communicate(timeout=120)
     assert leader.returncode == 1
-    assert "of 2 processes of the training ended" in said
+    assert "rank 1 of 2 was killed (SIGKILL)" in said
     assert "Traceback" not in said
     short = replace(prepared(make_run, "lost", epochs=1), force=True)
     train.execute(short)
@@ -138,7 +138,7 @@ def test_a_follower_that_ends_before_it_meets_is_not_waited_for(
     run = replace(prepared(make_run, "early"), num_gpus=2)
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     started = time.monotonic()
-    with pytest.raises(InputError, match="ended before it began"):
+    with pytest.raises(InputError, match="rank 1 of 2 ended with status 1, and said nothing"):
         train.execute(run)
     assert time.monotonic() - started < 60
 
@@ -151,7 +151,7 @@ def test_torchrun_of_what_is_up_to_date_ends(
     finish(run, "curate", sums(18))
     train.execute(run)
     met: list[Run] = []
-    monkeypatch.setattr(train, "follow", lambda run, _address: met.append(run))
+    monkeypatch.setattr(train, "follow", lambda run: met.append(run))
     pipeline.follow(run.folder, tmp_path)
     assert not met
     pipeline.follow(run.folder, tmp_path, force=True)
@@ -168,7 +168,7 @@ def test_ranks_that_are_all_told_to_stop_end_after_the_step(make_run: Callable[.
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom monotreme import train\n"
         "from monotreme.run import open_run\nrun = open_run(Path(sys.argv[1]))\n"
-        "train.follow(run, 'env://') if os.environ['RANK'] == '1' else train.execute(run)\n"
+        "train.follow(run) if os.environ['RANK'] == '1' else train.execute(run)\n"
     )
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(parallel._free_port())}
     ranks = [

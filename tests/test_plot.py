@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from monotreme.plot import (
     BOTTOM,
+    COLUMN,
     HEIGHT,
     LEFT,
     LESS,
@@ -104,6 +105,24 @@ def test_the_heat_map_holds_all_its_cells_and_hostile_names() -> None:
         assert float(box.get("x", 0)) + float(box.get("width", 0)) <= width
         assert float(box.get("y", 0)) + float(box.get("height", 0)) <= height
     assert tree.findall(f".//{SVG}script") == []
+
+
+def test_a_long_name_of_a_column_stays_within_its_column() -> None:
+    """At 12 units a bold letter is at most about 8 wide."""
+    name = "merged-twice-and-some-longer-name" + "x" * 40
+    tree = ElementTree.fromstring(heat_map("t", "n", [name, "b"], [("r", [Cell(1, True)] * 2)]))
+    texts = [(text.text or "", float(text.get("y", 0))) for text in tree.findall(f"{SVG}text")]
+    pieces = [(text, y) for text, y in texts if text and text in name and text not in "tnrb"]
+    assert "".join(text for text, _ in sorted(pieces, key=lambda piece: piece[1])) == name
+    assert max(len(text) for text, _ in pieces) * 8 <= COLUMN
+    first = min(float(box.get("y", 0)) for box in tree.findall(f"{SVG}rect"))
+    assert 36 < min(y for _, y in pieces) < max(y for _, y in pieces) < first
+
+
+def test_lines_differ_by_more_than_their_colour() -> None:
+    series = {name: [(0.0, 1.0), (1.0, 2.0)] for name in "abc"}
+    lines = ElementTree.fromstring(line_chart("t", "x", "y", series)).findall(f"{SVG}polyline")
+    assert len({(line.get("stroke-width"), line.get("stroke-dasharray")) for line in lines}) == 3
 
 
 def test_the_heat_map_of_nothing_is_a_picture_still() -> None:

@@ -1,175 +1,27 @@
-"""A card says what the records say and no more; a push sends what was prepared and no more."""
+"""A card says what the records say and no more."""
 
-import base64
 import hashlib
 import json
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import torch
-import yaml
-from conftest import finish, sums
+from conftest import sums
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from released import SCORES, card, score
 
-from monotreme import merge, release
-from monotreme.errors import InputError, MismatchError, RecipeError, RefusedError
-from monotreme.records import Counts, Question, question_table
-from monotreme.release.cards import cell, license_fields, size_category, source_rows
-from monotreme.release.push import push, uploads
-from monotreme.run import Run, open_run
+from monotreme import release
+from monotreme.errors import InputError, MismatchError, RecipeError
+from monotreme.records import Counts
+from monotreme.release.cards import cell
+from monotreme.release.evidence import source_rows
+from monotreme.release.intact import check_records
+from monotreme.run import Run
 from monotreme.storage import sha256
-
-NAMES = {
-    "dataset": "someone/sums",
-    "adapter": "someone/sums-adapter",
-    "merged": {"base": "someone/sums-merged"},
-}
-LEAKS = {
-    "benchmarks": [
-        {"id": "arc_challenge", "license": "CC-BY-SA-4.0", "split": "test", "num_questions": 1172}
-    ],
-    "table": [
-        {
-            "source": "sums",
-            "benchmark": "arc_challenge",
-            "duplicate": 3,
-            "gray_area": 2,
-            "similar_but_different": 7,
-        }
-    ],
-    "dropped_by_source": {"sums": 5},
-    "rates": [
-        {"source": "sums", "read": 17, "leaked": 5, "rate": 0.294118, "interval": [0.133, 0.531]}
-    ],
-    "review": {"pairs": 12, "judged": 4, "changed": 1, "reviewers": ["ada"]},
-    "between_splits": [
-        {
-            "benchmark": "arc_challenge",
-            "split": "test",
-            "other_split": "train",
-            "duplicate": 2,
-            "gray_area": 0,
-            "similar_but_different": 0,
-            "duplicate_ids": ["a", "b"],
-        }
-    ],
-    "threshold": 0.8,
-    "drop": ["duplicate", "gray_area"],
-    "encoder": "all-MiniLM-L6-v2",
-}
-
-
-def score(model: str, value: float, benchmark: str = "arc_challenge") -> dict[str, Any]:
-    return {
-        "model": model,
-        "benchmark": benchmark,
-        "metric": "acc_norm",
-        "score": value,
-        "stderr": 1.43,
-        "num_questions": 1172,
-        "shots": 25,
-    }
-
-
-SCORES: dict[str, Any] = {
-    "protocol": "open-llm-2023",
-    "scores": [
-        score("base", 53.07),
-        score("adapter", 55.2),
-        {**score("adapter", 56.1, "mean"), "stderr": None, "shots": None},
-        score("merged-base", 55.25),
-    ],
-    "perplexity": [
-        {
-            "model": "adapter",
-            "perplexity": 7.2512,
-            "num_tokens": 8100,
-            "delta_log_loss": -0.0312,
-            "delta_stderr": 0.004,
-        }
-    ],
-    "deltas": [
-        {
-            "model": "adapter",
-            "benchmark": "arc_challenge",
-            "delta": 2.13,
-            "stderr": 0.9,
-            "low": 0.37,
-            "high": 3.89,
-            "p_value": 0.018,
-            "num_questions": 1172,
-            "test": "mcnemar",
-        }
-    ],
-}
-TRAIN_FACTS = {"num_steps": 3, "num_tokens": 4321, "num_trainable_parameters": 9216}
-
-
-def write_adapter(folder: Path, model: Path) -> None:
-    """A PEFT adapter of rank 2 on the down projections, with PEFT's own empty card."""
-    from peft import LoraConfig
-
-    folder.mkdir()
-    LoraConfig(
-        r=2, lora_alpha=2, target_modules=["down_proj"], task_type="CAUSAL_LM"
-    ).save_pretrained(folder)
-    torch.manual_seed(3)
-    tensors = {}
-    for name, weight in load_file(model / "model.safetensors").items():
-        if "down_proj" in name:
-            module = f"base_model.model.{name.removesuffix('.weight')}"
-            tensors[f"{module}.lora_A.weight"] = torch.randn(2, weight.shape[1])
-            tensors[f"{module}.lora_B.weight"] = torch.randn(weight.shape[0], 2) / 50
-    save_file(tensors, folder / "adapter_model.safetensors")
-    (folder / "README.md").write_text("[More Information Needed]")
-
-
-@pytest.fixture
-def finished(make_run: Callable[..., Run], tiny_model: Path) -> Callable[..., Run]:
-    """A run whose stages up to evaluate are done."""
-
-    def make(
-        questions: list[Question] | None = None,
-        scores: dict[str, Any] = SCORES,
-        **tables: Any,
-    ) -> Run:
-        questions = sums(12) if questions is None else questions
-        run = make_run(**{"release": NAMES, **tables})
-        with run.open():
-            finish(run, "curate", sums(17))
-            with run.stage("decontaminate", {}) as work:
-                work.table("questions.parquet", question_table(questions))
-                work.json("leaks.json", LEAKS)
-            with run.stage("train", {}) as work:
-                with work.file("adapter") as folder:
-                    write_adapter(folder, tiny_model)
-                work.facts = TRAIN_FACTS
-                work.counts = Counts.tally([q.source for q in questions], [])
-            merge.execute(run)
-            with run.stage("evaluate", {}) as work:
-                work.json("scores.json", scores)
-        return run
-
-    return make
-
-
-def card(run: Run, part: str) -> tuple[dict[str, Any], str]:
-    """Front matter and body of a prepared README.md."""
-    text = (run.folder / "release" / part / "README.md").read_text()
-    _, matter, body = text.split("---\n", 2)
-    return yaml.safe_load(matter), body
 
 
 def test_the_data_set_is_the_checked_questions_in_the_released_columns(
@@ -303,7 +155,8 @@ def test_hostile_values_stay_text_in_a_card(finished: Callable[..., Run]) -> Non
     run = finished(questions, release={"title": "A: <b>title</b>\n# second"})
     release.execute(run)
     matter, body = card(run, "dataset")
-    assert matter["license"] == evil.lower()
+    assert matter["license_name"] == "x-y-script-alert-1-script-link-http-evil-code"
+    assert "<script>" not in (run.folder / "release" / "dataset" / "LICENSE.md").read_text()
     assert "<script>" not in body
     assert "<b>" not in body
     assert "\n# second" not in body
@@ -319,24 +172,12 @@ def test_a_cell_is_one_line_without_markup(text: str) -> None:
     assert "|" not in shown.replace("\\\\", "").replace("\\|", "")
 
 
-def test_licences_are_one_identifier_or_are_listed() -> None:
-    assert license_fields({"Apache-2.0": 3}) == {"license": "apache-2.0"}
-    mixed = license_fields({"MIT": 2, "CC-BY-4.0": 1})
-    assert mixed["license"] == "other"
-    assert mixed["license_details"] == "CC-BY-4.0 (1 rows), MIT (2 rows)"
-    assert license_fields({"LicenseRef-x": 1})["license"] == "other"
-    assert license_fields({}) == {}
-
-
-def test_sizes_are_the_hubs_words() -> None:
-    found = [size_category(num) for num in (0, 999, 1000, 24_926, 10**6, 10**9)]
-    assert found == ["n<1K", "n<1K", "1K<n<10K", "10K<n<100K", "1M<n<10M", "n>1B"]
-
-
 def test_a_source_that_lost_every_row_is_still_listed() -> None:
-    curated = {"a": {"read": 4, "kept": 2, "dropped": 2}, "b": {"read": 1, "kept": 0, "dropped": 1}}
+    counts = {"a": {"read": 4, "kept": 2, "dropped": 2}, "b": {"read": 1, "kept": 0, "dropped": 1}}
+    curated = {"counts": {"by_source": counts}, "inputs": {"sources/a": "x/y@1"}}
     rows = source_rows([("a", "MIT", True), ("a", "X", False)], curated, {"a": 0})
     assert [row["source"] for row in rows] == ["a", "b"]
+    assert [row["digest"] for row in rows] == ["x/y@1", None]
     assert [row["released"] for row in rows] == [2, 0]
     assert [row["llm_written"] for row in rows] == [1, 0]
     assert rows[0]["licenses"] == {"MIT": 1, "X": 1}
@@ -376,270 +217,13 @@ def test_a_merge_that_is_not_made_cannot_be_released(make_run: Callable[..., Run
 
 
 def test_a_release_needs_the_stages_before_it(make_run: Callable[..., Run]) -> None:
-    with pytest.raises(InputError, match="decontaminate has not finished"):
+    with pytest.raises(InputError, match="curate has not finished"):
         release.execute(make_run())
-
-
-# ── push ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_nothing_is_pushed_before_release_or_without_a_name_or_a_yes(
-    finished: Callable[..., Run],
-) -> None:
-    run = finished()
-    with pytest.raises(RefusedError, match="release has not been done"):
-        uploads(run)
-    release.execute(run)
-    assert [str(upload).split(":")[0] for upload in uploads(run)] == [
-        "private dataset someone/sums",
-        "private model someone/sums-adapter",
-        "private model someone/sums-merged",
-    ]
-    with pytest.raises(RefusedError, match="not confirmed"):
-        push(run, confirm=lambda _: False)
-    nameless = finished(release={})
-    release.execute(nameless)
-    with pytest.raises(RefusedError, match="names no repository"):
-        uploads(nameless)
-
-
-def append(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"x")
-
-
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (lambda f: append(f / "dataset" / "data" / "train.parquet"), "has changed"),
-        (lambda f: (f / "adapter" / "recipe.yaml").unlink(), "is missing"),
-        (lambda f: (f / "adapter" / "secret.txt").write_text("x"), "is not in the manifest"),
-    ],
-)
-def test_a_folder_that_is_not_as_prepared_is_not_pushed(
-    finished: Callable[..., Run], spoil: Callable[[Path], object], says: str
-) -> None:
-    run = finished()
-    release.execute(run)
-    spoil(run.folder / "release")
-    with pytest.raises(MismatchError, match=says):
-        push(run, confirm=lambda _: True)
-
-
-def test_what_is_out_of_date_is_not_pushed(finished: Callable[..., Run]) -> None:
-    run = finished()
-    release.execute(run)
-    finish(run, "curate", sums(18))
-    with pytest.raises(RefusedError, match="out of date"):
-        uploads(run)
-
-
-class Hub(BaseHTTPRequestHandler):
-    """The few calls of the Hub that an upload makes: repositories, commits, large files."""
-
-    repositories: dict[str, dict[str, Any]]
-    objects: dict[str, bytes]
-    private: list[bool]
-
-    def do_GET(self) -> None:
-        """What a repository is; one whose name ends in "public" was there before, and is public."""
-        name = self.path.removeprefix("/api/").split("?")[0]
-        told = {"id": name.split("/", 1)[1], "private": not name.endswith("public")}
-        self._reply({**told, "sha": "0" * 40, "siblings": []})
-
-    def do_POST(self) -> None:
-        path, body = self.path.split("?")[0], self._body()
-        if path == "/api/repos/create":
-            self._create(json.loads(body))
-        elif path == "/api/validate-yaml":
-            self._reply({"warnings": [], "errors": []})
-        elif "/preupload/" in path:
-            files = [
-                {
-                    "path": file["path"],
-                    "uploadMode": "lfs" if _is_large(file["path"]) else "regular",
-                    "shouldIgnore": False,
-                }
-                for file in json.loads(body)["files"]
-            ]
-            self._reply({"files": files})
-        elif path.endswith("/info/lfs/objects/batch"):
-            self._batch(json.loads(body))
-        elif "/commit/" in path:
-            self._commit(path, [json.loads(line) for line in body.splitlines()])
-        else:
-            self.send_error(404)
-
-    def do_PUT(self) -> None:
-        data = self._body()
-        assert hashlib.sha256(data).hexdigest() == self.path.rsplit("/", 1)[1]
-        self.objects[self.path.rsplit("/", 1)[1]] = data
-        self._reply({})
-
-    def _create(self, asked: dict[str, Any]) -> None:
-        kind, name = asked.get("type", "model"), f"{asked['organization']}/{asked['name']}"
-        self.private.append(asked["visibility"] == "private")
-        self.repositories[f"{kind}s/{name}"] = {}
-        prefix = "datasets/" if kind == "dataset" else ""
-        self._reply({"url": f"http://{self.headers['Host']}/{prefix}{name}"})
-
-    def _batch(self, asked: dict[str, Any]) -> None:
-        address = f"http://{self.headers['Host']}/objects"
-        objects = [
-            {**wanted, "actions": {"upload": {"href": f"{address}/{wanted['oid']}"}}}
-            for wanted in asked["objects"]
-        ]
-        self._reply({"transfer": "basic", "objects": objects})
-
-    def _commit(self, path: str, lines: list[dict[str, Any]]) -> None:
-        repository = path.removeprefix("/api/").split("/commit/")[0]
-        files = self.repositories[repository]
-        for line in lines:
-            value = line["value"]
-            if line["key"] == "file":
-                files[value["path"]] = base64.b64decode(value["content"])
-            elif line["key"] == "lfsFile":
-                files[value["path"]] = self.objects[value["oid"]]
-            else:
-                files[line["key"]] = value["summary"]
-        address = f"http://{self.headers['Host']}/{repository.removeprefix('models/')}"
-        self._reply({"commitUrl": f"{address}/commit/{'1' * 40}", "commitOid": "1" * 40})
-
-    def _body(self) -> bytes:
-        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        parts = []
-        while size := int(self.rfile.readline(), 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
-
-    def _reply(self, value: Any) -> None:
-        data = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args: Any) -> None:
-        """Nothing: a test's output is for failures."""
-
-
-def _is_large(path: str) -> bool:
-    return path.endswith((".safetensors", ".parquet"))
-
-
-@contextmanager
-def hub() -> Iterator[tuple[str, type[Hub]]]:
-    """A Hub on loopback: its address, and what it has received."""
-    handler = type("FreshHub", (Hub,), {"repositories": {}, "objects": {}, "private": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", handler
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-# huggingface_hub reads its settings when it is imported, so the push has a process of its own
-PUSH = """
-import json, sys
-from pathlib import Path
-from monotreme.errors import MonotremeError
-from monotreme.release.push import push
-from monotreme.run import open_run
-
-try:
-    print(json.dumps(push(open_run(Path(sys.argv[1])), confirm=lambda planned: True)))
-except MonotremeError as error:
-    sys.exit(f"{type(error).__name__}: {error}")
-"""
-
-
-def push_to(address: str, run: Run, home: Path) -> subprocess.CompletedProcess[str]:
-    settings = {
-        "HF_ENDPOINT": address,
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HOME": str(home),
-        "HF_TOKEN": "hf_test",
-        "NO_PROXY": "127.0.0.1",
-    }
-    return subprocess.run(
-        [sys.executable, "-c", PUSH, str(run.folder)],
-        env={**os.environ, **settings},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def test_a_push_sends_every_prepared_file_and_nothing_else(
-    tmp_path: Path, finished: Callable[..., Run]
-) -> None:
-    run = finished()
-    release.execute(run)
-    assert open_run(run.folder).is_current("release", release.inputs(run))
-
-    with hub() as (address, received):
-        done = push_to(address, run, tmp_path / "home")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [
-        f"{address}/datasets/someone/sums",
-        f"{address}/someone/sums-adapter",
-        f"{address}/someone/sums-merged",
-    ]
-    assert received.private == [True, True, True]
-    manifest = json.loads((run.folder / "release" / "manifest.json").read_text())
-    parts = {
-        "datasets/someone/sums": "dataset",
-        "models/someone/sums-adapter": "adapter",
-        "models/someone/sums-merged": "merged-base",
-    }
-    assert received.repositories.keys() == parts.keys()
-    for repository, part in parts.items():
-        files = dict(received.repositories[repository])
-        assert files.pop("header") == "Release of test"
-        wanted = {
-            file["path"].removeprefix(f"{part}/"): (file["bytes"], file["sha256"])
-            for file in manifest
-            if file["path"].startswith(f"{part}/")
-        }
-        found = {name: (len(d), hashlib.sha256(d).hexdigest()) for name, d in files.items()}
-        assert found == wanted
-
-
-def test_a_public_repository_gets_nothing_that_should_be_private(
-    tmp_path: Path, finished: Callable[..., Run]
-) -> None:
-    run = finished(release={"dataset": "someone/public"})
-    release.execute(run)
-    with hub() as (address, received):
-        done = push_to(address, run, tmp_path / "home")
-    assert "dataset someone/public is public, the recipe says private" in done.stderr
-    assert received.repositories == {"datasets/someone/public": {}}
 
 
 def test_a_source_of_the_table_is_released_under_its_own_word() -> None:
     assert release._data_source("prm800k") == "MATH/PRM-800K"
     assert release._data_source("mine") == "mine"
-
-
-def test_a_hub_that_says_no_is_one_line(tmp_path: Path, finished: Callable[..., Run]) -> None:
-    run = finished(release={"dataset": "someone/sums"})
-    release.execute(run)
-
-    with hub() as (address, received):
-        received.do_POST = lambda self: self.send_error(403)  # type: ignore[method-assign]
-        received.do_GET = received.do_POST  # type: ignore[method-assign]
-        done = push_to(address, run, tmp_path / "home")
-    assert done.returncode == 1
-    assert done.stderr.startswith("RemoteError: dataset someone/sums was refused by the Hub")
-    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_the_self_test_is_on_the_card_only_where_it_was_of_this_check(
@@ -657,3 +241,76 @@ def test_the_self_test_is_on_the_card_only_where_it_was_of_this_check(
     assert not run.is_current("release", release.inputs(run))
     release.execute(run)
     assert "verbatim" not in card(run, "dataset")[1]
+
+
+# ── only from records that hold ──────────────────────────────────────────────────────────────────
+
+
+def flip(path: Path) -> None:
+    """Alter one bit of the last byte; the size stays."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        ("curate", "questions.parquet"),
+        ("decontaminate", "questions.parquet"),
+        ("decontaminate", "leaks.json"),
+        ("train", "adapter/adapter_model.safetensors"),
+        ("merge", "base/model.safetensors"),
+        ("evaluate", "scores.json"),
+    ],
+)
+def test_one_altered_byte_and_there_is_no_card(
+    finished: Callable[..., Run], stage: str, name: str
+) -> None:
+    run = finished()
+    flip(run.folder / stage / name)
+    with pytest.raises(MismatchError) as refused:
+        release.execute(run)
+    assert str(refused.value).startswith(f"{stage}: {run.folder / stage / name} is not what")
+    assert refused.value.remedy == f"Run `monotreme {stage} --force`"
+    assert not (run.folder / "release").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda counts: counts.update(dropped=1), "counts do not balance"),
+        (lambda counts: counts["by_source"]["sums"].update(read=16), "counts do not balance"),
+        (
+            lambda counts: counts.update(asdict(Counts.tally(["sums"] * 16, []))),
+            "has 17 rows, the record counts 16 kept",
+        ),
+    ],
+)
+def test_counts_that_do_not_balance_make_no_card(
+    finished: Callable[..., Run], change: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    run = finished()
+    path = run.folder / "curate" / "record.json"
+    record = json.loads(path.read_text())
+    change(record["counts"])
+    path.write_text(json.dumps(record))
+    with pytest.raises(MismatchError, match=f"^curate: .*{says}"):
+        release.execute(run)
+
+
+def test_questions_that_were_trained_on_unchecked_are_those_that_train_read(
+    finished: Callable[..., Run],
+) -> None:
+    run = finished()
+    flip(run.folder / "decontaminate" / "questions.parquet")
+    path = run.folder / "train" / "record.json"
+    record = json.loads(path.read_text())
+    record["facts"]["checked"] = False
+    record["inputs"]["decontaminate/questions.parquet"] = "of another file"
+    path.write_text(json.dumps(record))
+    with pytest.raises(MismatchError, match=r"^decontaminate: .*questions\.parquet"):
+        release.execute(run)
+    changed = sha256(run.folder / "decontaminate" / "questions.parquet")
+    record["inputs"]["decontaminate/questions.parquet"] = changed
+    path.write_text(json.dumps(record))
+    check_records(run, release.RECORDS)

@@ -21,7 +21,7 @@ from monotreme.scoring.plain import score_plain
 from monotreme.scoring.prefixes import passes
 from monotreme.scoring.scorer import Scorer, canary, load_scorer
 from monotreme.scoring.shared import _ungrouped, score_shared
-from monotreme.scoring.spans import Likelihood, Span
+from monotreme.scoring.spans import Likelihood, Span, encode_pairs
 
 TOLERANCE = 1e-4  # nats, float32
 
@@ -220,6 +220,10 @@ PAIRS = [
 ]
 
 
+def plainly(scorer: Scorer) -> list[Likelihood]:
+    return score_plain(scorer.model, encode_pairs(scorer.tokenizer, PAIRS, 512), 1024, ignore)
+
+
 @pytest.mark.parametrize("kind", ABLE)
 def test_other_models_share_too(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -227,8 +231,7 @@ def test_other_models_share_too(
     scorer = scorer_of(kind, ABLE[kind], tmp_path)
     shared = scorer.continuations(PAIRS, "pairs")
     assert (scorer.way, capsys.readouterr().err) == ("shared", "")
-    scorer.way = "plain"
-    assert alike(shared, scorer.continuations(PAIRS, "pairs"))
+    assert alike(shared, plainly(scorer))
 
 
 @pytest.mark.parametrize("kind", UNABLE)
@@ -240,9 +243,7 @@ def test_a_model_that_cannot_share_falls_back_and_says_so(
     assert scorer.way == "plain"
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{kind}ForCausalLM reads every prompt anew: ")
-    always = scorer_of(kind, UNABLE[kind], tmp_path)
-    always.way = "plain"
-    assert alike(found, always.continuations(PAIRS, "pairs"))
+    assert alike(found, plainly(scorer))
     scorer.continuations(PAIRS, "pairs")
     assert capsys.readouterr().err == ""  # once is enough
 
@@ -256,6 +257,8 @@ def test_a_window_that_bites_later_is_found_later(
     assert scorer.way == "shared"
     scorer.continuations(PAIRS, "long")
     assert scorer.way == "plain"
+    scorer.continuations(short, "short again")
+    assert scorer.way == "shared"  # whatever was scored before
     assert "a window of 70 tokens" in capsys.readouterr().err
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from monotreme import machine
 from monotreme.encoders import BUILT_IN, find_encoder
 from monotreme.neighbors import Pairs, joined
-from monotreme.similar import Spill, Texts, similar_between, similar_within
+from monotreme.similar import Similar, Spill, Texts, similar_between, similar_within
 
 DIMENSION = 8
 
@@ -56,6 +56,10 @@ def pair_bytes(pairs: Pairs) -> list[bytes]:
     return [column.tobytes() for column in pairs]
 
 
+def pairs_over(similar: Similar, threshold: float) -> Pairs:
+    return joined(list(similar.over(threshold)))
+
+
 @pytest.mark.parametrize(
     ("noise", "error"), [(0.01, 0.03), (0.03, 0.03), (0.2, 0.01)], ids=["fine", "edge", "worse"]
 )
@@ -63,8 +67,8 @@ def pair_bytes(pairs: Pairs) -> list[bytes]:
 def test_pairs_over_the_threshold_are_the_exact_ones(noise, error, threshold, tmp_path: Path):
     exact = similar_within(Texts(TEXTS, Noisy(0, 0), tmp_path), threshold, 0.6)
     quick = similar_within(Texts(TEXTS, Noisy(noise, error), tmp_path), threshold, 0.6)
-    assert len(exact.over(threshold).left) > 20
-    ours, theirs = quick.over(threshold), exact.over(threshold)
+    assert len(pairs_over(exact, threshold).left) > 20
+    ours, theirs = pairs_over(quick, threshold), pairs_over(exact, threshold)
     assert pair_bytes(ours)[:2] == pair_bytes(theirs)[:2]
     np.testing.assert_allclose(ours.similarity, theirs.similarity, atol=quick.precision.bound)
 
@@ -89,14 +93,14 @@ def test_only_texts_of_doubtful_pairs_are_embedded_again(tmp_path: Path):
 def test_quick_vectors_that_are_worse_than_stated_are_given_up(tmp_path: Path):
     similar = similar_within(Texts(TEXTS, Noisy(0.2, 0.01), tmp_path), 0.8, 0.6)
     assert similar.precision.bound == 0
-    assert len(similar.over(0.8).left) > 0
+    assert len(pairs_over(similar, 0.8).left) > 0
 
 
 def test_blocks_hold_everything_over_the_floor_and_agree_with_what_was_decided(tmp_path: Path):
     similar = similar_within(Texts(TEXTS, Noisy(0.01, 0.03), tmp_path), 0.8, 0.6)
     exact = similar_within(Texts(TEXTS, Noisy(0, 0), tmp_path), 0.8, 0.6)
     stored, true = joined(list(similar.blocks(0.6))), joined(list(exact.blocks(0.6)))
-    assert pair_bytes(stored.over(0.8)) == pair_bytes(similar.over(0.8))
+    assert pair_bytes(stored.over(0.8)) == pair_bytes(pairs_over(similar, 0.8))
     sure = {(i, j) for i, j, s in zip(*true, strict=True) if s > 0.63}
     assert sure <= set(zip(stored.left, stored.right, strict=True))
     assert stored.similarity.min() > 0.6
@@ -119,7 +123,7 @@ QUESTIONS = [f"{ask} {thing}?" for ask in ("What is", "Describe", "Explain") for
 def found_by_minilm(cache: Path) -> tuple[list[bytes], float]:
     encoder = find_encoder(BUILT_IN, Path(), lambda _: "")
     similar = similar_within(Texts(QUESTIONS, encoder, cache), 0.8, 0.7)
-    return pair_bytes(similar.over(0.8))[:2], similar.precision.bound
+    return pair_bytes(pairs_over(similar, 0.8))[:2], similar.precision.bound
 
 
 @pytest.mark.skipif(not machine.has_amx(), reason="no AMX here: quick vectors are the exact ones")

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monotreme.verbatim import FEWEST_WORDS, RUN, TEMPLATE, find_verbatim
+from monotreme.verbatim import FEWEST_WORDS, RUN, TEMPLATE, Stems
 
 WORDS = st.sampled_from(["a", "b", "c", "d", "e", "f"])
 
@@ -47,7 +47,7 @@ def naive(
     st.sampled_from([0.01, 0.5, 1.0]),
 )
 def test_it_finds_what_a_plain_search_finds(texts, stems, least):
-    assert [tuple(found) for found in find_verbatim(texts, stems, least)] == naive(
+    assert [tuple(found) for found in Stems(stems).found_in(texts, least)] == naive(
         texts, stems, least
     )
 
@@ -56,27 +56,27 @@ def test_a_stem_of_any_length_is_found_within_a_long_text():
     stems = [stem(n, length) for n, length in enumerate((FEWEST_WORDS, 5, 7, 8, 9, 30))]
     noise = [f"n{k}" for k in range(3000)]
     texts = [noise[:1500] + words + noise[1500:] for words in stems]
-    found = find_verbatim(texts, stems, 1.0)
+    found = Stems(stems).found_in(texts, 1.0)
     assert [(text, number) for text, number, _ in found] == [(n, n) for n in range(6)]
 
 
 def test_one_changed_word_costs_the_runs_that_hold_it():
     question = stem(0, 40)
     changed = [*question[:20], "other", *question[21:]]
-    ((_, _, share),) = find_verbatim([changed], [question], 0.5)
+    ((_, _, share),) = Stems([question]).found_in([changed], 0.5)
     assert share == (40 - RUN + 1 - RUN) / (40 - RUN + 1)
 
 
 def test_no_run_goes_across_two_texts():
     question = stem(0, 8)
-    assert find_verbatim([question[:4], question[4:]], [question], 0.1) == []
+    assert Stems([question]).found_in([question[:4], question[4:]], 0.1) == []
 
 
 def test_a_template_is_not_counted_and_what_differs_is():
     template = [f"t{k}" for k in range(12)]
     stems = [[*template, *stem(n, 12)] for n in range(TEMPLATE)]
-    assert find_verbatim([template], stems, 0.01) == []
-    found = find_verbatim([stems[3]], stems, 0.5)
+    assert Stems(stems).found_in([template], 0.01) == []
+    found = Stems(stems).found_in([stems[3]], 0.5)
     assert [tuple(one) for one in found] == [(0, 3, 1.0)]
 
 
@@ -84,5 +84,5 @@ def test_the_order_of_texts_does_not_matter():
     stems = [stem(n, 6 + n) for n in range(20)]
     texts = [[*stem(99, n), *stems[n], "end"] for n in range(20)]
     shuffled = random.Random(0).sample(range(20), 20)
-    found = find_verbatim([texts[n] for n in shuffled], stems, 0.9)
+    found = Stems(stems).found_in([texts[n] for n in shuffled], 0.9)
     assert sorted((shuffled[i], j) for i, j, _ in found) == [(n, n) for n in range(20)]

@@ -2,11 +2,10 @@
 
 import os
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch.nn.functional as F
@@ -14,14 +13,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
-from monotreme.encoders import Encoder, Window
+from monotreme.encoders import Encoder
+from monotreme.engine import HERE, Died, Engine, Given
+from monotreme.errors import InputError
 from monotreme.progress import progress
 from monotreme.records import digest
 from monotreme.storage import storage_errors, writing
 
-T = TypeVar("T")
-R = TypeVar("R")
-SHARD_TEXTS = 16_384  # texts of one cache file: what a killed run loses at most
+SHARD_TEXTS = 2_048  # texts of one cache file: what a killed run loses at most, for each worker
 
 
 class Vectors(NamedTuple):
@@ -35,23 +34,48 @@ class Vectors(NamedTuple):
     rows: np.ndarray
     owner: np.ndarray
 
+    def missing(self, num_texts: int) -> np.ndarray:
+        """Texts that have no vector as each worker died of them, ascending."""
+        has = np.zeros(num_texts, bool)
+        has[self.owner] = True
+        return np.flatnonzero(~has)
 
-def embed(texts: Sequence[str], encoder: Encoder, cache: Path, exact: bool = False) -> Vectors:
+
+def embed(
+    texts: Sequence[str],
+    encoder: Encoder,
+    cache: Path,
+    exact: bool = False,
+    engine: Engine = HERE,
+    set_aside: bool = False,
+) -> Vectors:
     """Vectors of texts; quick ones unless `exact`.
 
     Equal texts are computed once; texts whose vectors lie in `cache` are not computed at all.
     Quick and exact vectors lie there apart.
+
+    Args:
+        set_aside: leave a text that kills its worker without a vector, instead of raising.
+
+    Raises:
+        InputError: a text kills every worker that embeds it.
     """
-    shelf = _Shelf(shelf_folder(cache, encoder, exact), encoder)
-    keys = [digest(text) for text in texts]
-    fresh = {key: text for key, text in zip(keys, texts, strict=True) if key not in shelf}
-    names = sorted(fresh)  # an order of the content, so that shards do not depend on the input's
-    shards = [names[i : i + SHARD_TEXTS] for i in range(0, len(names), SHARD_TEXTS)]
-    windows = _one_ahead(encoder.windows, ([fresh[key] for key in shard] for shard in shards))
-    with progress("Embedding exactly" if exact else "Embedding texts", len(names)) as done:
-        for shard, cut in zip(shards, windows, strict=True):
-            shelf.add(shard, *_encode(cut, encoder, exact, done))
-    return shelf.vectors(keys)
+    folder = shelf_folder(cache, encoder, exact)
+    keys, lengths = _described(texts)
+    places = _fresh(keys, lengths, _Shelf(folder, encoder.dimension))
+    shards = (
+        [(bytes(keys[i]).ljust(32, b"\0"), texts[i]) for i in places[start : start + SHARD_TEXTS]]
+        for start in range(0, len(places), SHARD_TEXTS)
+    )
+    make = Given((encoder, exact))
+    with progress("Embedding exactly" if exact else "Embedding texts", len(places)) as done:
+        for shard, outcome in engine.sift(_encode, shards, make, on_gpu=True):
+            if not isinstance(outcome, Died):
+                _keep(folder, [key for key, _ in shard], *outcome)
+            elif not set_aside:
+                raise _deadly(shard[0][1], outcome)
+            done(len(shard))
+    return _Shelf(folder, encoder.dimension).vectors(keys)
 
 
 def shelf_folder(cache: Path, encoder: Encoder, exact: bool) -> Path:
@@ -60,81 +84,102 @@ def shelf_folder(cache: Path, encoder: Encoder, exact: bool) -> Path:
     return cache / digest(encoder.digest, "exact" if precise else "quick")[:16]
 
 
-def _one_ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Results in order, the next one in the making while one is used: tokenising beside the model."""
-    with ThreadPoolExecutor(1) as worker:
-        coming: deque[Future[R]] = deque()
-        for item in items:
-            coming.append(worker.submit(work, item))
-            if len(coming) > 1:
-                yield coming.popleft().result()
-        for last in coming:
-            yield last.result()
+def _described(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) digest of each text as 32 bytes, (N,) its number of characters."""
+    each = iter(texts)
+    keys, lengths = [np.empty(0, "S32")], [np.empty(0, np.int64)]
+    while part := list(islice(each, SHARD_TEXTS)):
+        keys.append(np.array([bytes.fromhex(digest(text)) for text in part], "S32"))
+        lengths.append(np.array([len(text) for text in part], np.int64))
+    return np.concatenate(keys), np.concatenate(lengths)
+
+
+def _fresh(keys: np.ndarray, lengths: np.ndarray, shelf: "_Shelf") -> np.ndarray:
+    """Places of one of each text that is not on the shelf.
+
+    Longest first: running out of memory shows at once, and texts of about one length fill their
+    batches. The order is one of the content, so that shards do not depend on the input's.
+    """
+    _, first = np.unique(keys, return_index=True)
+    first = first[~shelf.holds(keys[first])]
+    return np.asarray(first[np.lexsort((keys[first], -lengths[first]))])
 
 
 def _encode(
-    cut: list[list[Window]], encoder: Encoder, exact: bool, done: Callable[[int], None]
+    made: tuple[Encoder, bool], shard: Sequence[tuple[bytes, str]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of all windows, and how many windows each text has."""
+    """Vectors of all windows of some texts, and how many windows each text has."""
+    encoder, exact = made
+    cut = encoder.windows([text for _, text in shard])
     counts = np.array([len(windows) for windows in cut], np.int64)
-    is_first = np.diff(np.repeat(np.arange(len(cut)), counts), prepend=-1) > 0
-    rows = np.empty((len(is_first), encoder.dimension), np.float32)
+    rows = np.empty((counts.sum(), encoder.dimension), np.float32)
     for places, vectors in encoder.encode([w for windows in cut for w in windows], exact):
         rows[places] = F.normalize(vectors, dim=-1).numpy()
-        done(int(is_first[places].sum()))  # a text counts with its first window
     return rows, counts
+
+
+def _keep(folder: Path, keys: list[bytes], rows: np.ndarray, counts: np.ndarray) -> None:
+    names = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), 32)
+    path = folder / f"{digest(*(key.hex() for key in keys))[:32]}.safetensors"
+    with writing(path) as temporary:
+        save_file({"keys": names, "counts": counts, "vectors": rows}, temporary)
+
+
+def _deadly(text: str, died: Died) -> InputError:
+    return InputError(
+        f"a text of {len(text):,} characters kills every worker that embeds it ({died.how}): "
+        f"{text[:80]!r}",
+        "Take its row out of the data; in a source, curate.on_bad_row: drop does that",
+    )
 
 
 class _Shelf:
     """The vectors of one encoder on disk: shards of rows, each with its texts' digests and counts."""
 
-    def __init__(self, folder: Path, encoder: Encoder) -> None:
-        self.folder = folder
-        self.dimension = encoder.dimension
-        self.shards: list[np.ndarray] = []
-        self.num_rows = 0
-        self.places: dict[
-            bytes, tuple[int, int]
-        ] = {}  # text → its first row over all shards, count
-        for path in sorted(folder.glob("*.safetensors")):
-            self._load(path)
+    def __init__(self, folder: Path, dimension: int) -> None:
+        self._folder, self._dimension = folder, dimension
+        self._shards = [
+            shard for path in sorted(folder.glob("*.safetensors")) for shard in _load(path)
+        ]
+        names = [shard["keys"].reshape(-1).view("S32") for shard in self._shards]
+        counts = [shard["counts"] for shard in self._shards]
+        keys = np.concatenate([np.empty(0, "S32"), *names])
+        self._counts = np.concatenate([np.empty(0, np.int64), *counts])
+        self._first = np.cumsum(self._counts) - self._counts
+        self._order = np.argsort(keys, kind="stable")
+        self._keys = keys[self._order]
 
-    def __contains__(self, key: str) -> bool:
-        return bytes.fromhex(key) in self.places
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """(N,) bool: whether the vectors of these texts are here."""
+        if not len(self._keys):
+            return np.zeros(len(keys), bool)
+        place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.asarray(self._keys[place] == keys)
 
-    def add(self, keys: list[str], rows: np.ndarray, counts: np.ndarray) -> None:
-        names = np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(len(keys), 32)
-        path = self.folder / f"{digest(*keys)[:32]}.safetensors"
-        with writing(path) as temporary:
-            save_file({"keys": names, "counts": counts, "vectors": rows}, temporary)
-        self._load(path)
-
-    def vectors(self, keys: Sequence[str]) -> Vectors:
-        """Gather the rows of texts into one memory-mapped array."""
-        places = [self.places[bytes.fromhex(key)] for key in keys]
-        first, counts = np.array(places, np.int64).reshape(-1, 2).T
-        owner = np.repeat(np.arange(len(keys)), counts)
+    def vectors(self, keys: np.ndarray) -> Vectors:
+        """Gather the rows of texts into one memory-mapped array; a text that is not here has none."""
+        here = np.flatnonzero(self.holds(keys))
+        places = self._order[np.searchsorted(self._keys, keys[here])]
+        first, counts = self._first[places], self._counts[places]
+        owner = np.repeat(here, counts)
         within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
         rows = np.repeat(first, counts) + within
-        out = _room((len(owner), self.dimension), self.folder)
-        start = 0
-        for shard in self.shards:
-            here = np.flatnonzero((rows >= start) & (rows < start + len(shard)))
-            out[here] = shard[rows[here] - start]
-            start += len(shard)
+        out = _room((len(owner), self._dimension), self._folder)
+        order = np.argsort(rows, kind="stable")
+        start = done = 0
+        for shard in self._shards:
+            vectors = shard["vectors"]
+            stop = done + int(np.searchsorted(rows[order[done:]], start + len(vectors)))
+            out[order[done:stop]] = vectors[rows[order[done:stop]] - start]
+            start, done = start + len(vectors), stop
         return Vectors(out, owner)
 
-    def _load(self, path: Path) -> None:
-        try:
-            shard = {name: tensor.numpy() for name, tensor in load_file(path).items()}  # mapped
-        except (OSError, SafetensorError):
-            path.unlink()  # a broken cache file costs its texts' embedding again, no more
-            return
-        starts = self.num_rows + np.cumsum(shard["counts"]) - shard["counts"]
-        for key, start, count in zip(shard["keys"], starts, shard["counts"], strict=True):
-            self.places[key.tobytes()] = (int(start), int(count))
-        self.shards.append(shard["vectors"])
-        self.num_rows += len(shard["vectors"])
+
+def _load(path: Path) -> Iterator[dict[str, np.ndarray]]:
+    try:
+        yield {name: tensor.numpy() for name, tensor in load_file(path).items()}  # mapped
+    except (OSError, SafetensorError):
+        path.unlink()  # a broken cache file costs its texts' embedding again, no more
 
 
 def _room(shape: tuple[int, int], folder: Path) -> np.ndarray:

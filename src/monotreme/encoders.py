@@ -29,7 +29,7 @@ BUILT_IN = "all-MiniLM-L6-v2"
 MAX_TOKENS = 256  # the model card's, and the paper's
 LENGTH_STEP = 16  # lengths are padded to multiples of it: a row of an AMX tile, few batch shapes
 BATCH_TOKENS = {torch.float32: 512, torch.bfloat16: 2048}  # measured best on CPU: cache, call costs
-CUDA_BATCH_TOKENS = 65_536  # enough to fill a GPU, little enough for a small one
+CUDA_BATCH_TOKENS = 16_384  # enough to fill a GPU, few enough for a shard to fill its batches
 BF16_ERROR = (
     0.008  # of a cosine; largest of 40 million pairs of 9,000 questions: 0.0060, near 0.8 0.0052
 )
@@ -87,6 +87,10 @@ class MiniLM:
         self.dimension = int(config["hidden_size"])
         self.digest = digest(_mini_lm_identity(truncate), sha256(self._folder / "tokenizer.json"))
         self.error = BF16_ERROR if machine.has_amx() else 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker loads the model itself."""
+        return MiniLM, (self._truncate,)
 
     def windows(self, texts: Sequence[str]) -> list[list[Window]]:
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -217,8 +221,13 @@ class SentenceTransformerEncoder:
                 "Name a folder or Hub repository with safetensors weights",
             ) from None
         self.name = name
+        self._made_from = (name, folder, revision)
         self.digest = digest(name, revision or sha256(folder), "float32")
         self.dimension = int(self._model.get_embedding_dimension() or 0)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker loads the model itself."""
+        return SentenceTransformerEncoder, self._made_from
 
     def windows(self, texts: Sequence[str]) -> list[list[Window]]:
         return [[text] for text in texts]

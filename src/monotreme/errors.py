@@ -7,7 +7,8 @@
     ├── RefusedError     5   something that is possible but not sound, and not asked for by name
     ├── RemoteError      6   the Hub cannot be reached or says no
     ├── StorageError     7   the disk is full, or a file cannot be written
-    └── BusyError        8   another command is working on the same run
+    ├── BusyError        8   another command is working on the same run
+    └── EngineError      9   the workers cannot be had, or one needs more memory than it may have
 
 The number is the exit status. An error says in one line what thing has which value against which
 limit, and then what to do about it; any other exception is a defect of Monotreme.
@@ -28,6 +29,10 @@ class MonotremeError(Exception):
         super().__init__(f"{problem}. {remedy}" + "." * (not remedy.endswith("?")))
         self.problem = problem
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type["MonotremeError"], tuple[str, str]]:
+        """An error of a worker process travels to the first one whole."""
+        return type(self), (self.problem, self.remedy)
 
 
 class RecipeError(MonotremeError):
@@ -56,3 +61,7 @@ class StorageError(MonotremeError):
 
 class BusyError(MonotremeError):
     exit_code = 8
+
+
+class EngineError(MonotremeError):
+    exit_code = 9

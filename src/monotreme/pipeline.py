@@ -5,7 +5,7 @@ imported only when it is asked for, so that no command pays for another's librar
 """
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -160,24 +160,28 @@ def follow(where: Path, runs: Path, overrides: Sequence[str] = (), force: bool =
     run = find_run(where, runs, overrides)
     finished = (run.folder / train.NAME / "record.json").exists()
     if force or not (finished and run.is_current(train.NAME, train.inputs(run))):
-        train.follow(run, "env://")
+        train.follow(run)
 
 
-def push(run: Run, confirm: Callable[[Sequence[object]], bool]) -> list[str]:
+def push(
+    run: Run, confirm: Callable[[Sequence[object]], bool], accepted: Collection[str] = ()
+) -> list[str]:
     """Publish what `release` prepared.
 
     Args:
         confirm: is shown each upload (its `str` says what goes where) and says whether to go on.
+        accepted: licences to pass questions on under although the licence does not allow it.
 
     Returns:
         The repositories' addresses.
 
     Raises:
-        RefusedError, MismatchError, RemoteError: not prepared or confirmed, changed, not accepted.
+        RefusedError, RecipeError, MismatchError, RemoteError: not prepared, checked, allowed or
+            confirmed; no such licence; changed; not taken by the Hub.
     """
     from monotreme.release.push import push as publish
 
-    return publish(run, confirm=confirm)
+    return publish(run, confirm=confirm, accepted=accepted)
 
 
 def _stage(name: str) -> Stage:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 
 Point = tuple[float, float]
 
@@ -19,6 +20,8 @@ class Cell:
 WIDTH, HEIGHT = 720, 320  # user units; the picture scales with its container
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 48, 48  # margins around the plotting area
 ROW, COLUMN, NAMES = 20, 120, 280  # of a heat map: height and width of a cell, room for row names
+NAME, LINE = 15, 14  # of a heat map: characters in a line of a column's name, and a line's height
+WIDTHS = (1.0, 2.5, 1.5)  # of lines, in turn: no two of the first three differ by colour alone
 COLOURS = ("#4c8dd6", "#e07b39", "#3fa06b", "#b65fc2", "#c9a227", "#d6566b")  # mid tones
 MORE, LESS = COLOURS[:2]
 
@@ -27,9 +30,9 @@ _STYLE = """\
 .chart text{fill:currentColor}
 .chart .grid{stroke:currentColor;stroke-opacity:.18}
 .chart .noise{fill:currentColor;fill-opacity:.07}
-.chart .faint{fill-opacity:.55}
-.chart polyline{fill:none;stroke-width:1.5;stroke-linejoin:round}
-@media(prefers-color-scheme:dark){.chart{color:#ddd}}"""
+.chart .faint{fill-opacity:.75}
+.chart polyline,.chart circle{fill:none;stroke-linejoin:round}
+@media(prefers-color-scheme:dark){.chart{color:#eee}}"""
 
 
 def line_chart(
@@ -47,7 +50,7 @@ def line_chart(
         *_legend(list(series)),
     ]
     for number, line in enumerate(series.values()):
-        parts += _lines(line, x_ticks, y_ticks, COLOURS[number % len(COLOURS)])
+        parts += _lines(line, x_ticks, y_ticks, _look(number))
     if not points:
         parts.append(_text(WIDTH / 2, HEIGHT / 2, "no data", "middle"))
     return _svg(title, WIDTH, HEIGHT, parts)
@@ -86,13 +89,16 @@ def heat_map(
         rows: name and a cell a column, None for none.
         headings: names of the rows that stand for those after them, drawn in bold.
     """
-    top = 2 * ROW + TOP
+    names = [wrap(name, NAME) for name in columns]
+    top = ROW + TOP + LINE * max(map(len, names), default=1)
     most = (
         max((abs(c.value) for _, cells in rows for c in cells if c and c.sure), default=1.0) or 1.0
     )
     parts = [_text(8, 18, title, "start", _BOLD), _text(8, 36, note, "start")]
-    for number, name in enumerate(columns):
-        parts.append(_text(NAMES + (number + 0.5) * COLUMN, top - 8, name, "middle", _BOLD))
+    for number, lines in enumerate(names):
+        for above, text in enumerate(reversed(lines)):
+            place = NAMES + (number + 0.5) * COLUMN, top - 8 - above * LINE
+            parts.append(_text(*place, text, "middle", _BOLD))
     for line, (name, cells) in enumerate(rows):
         y = top + line * ROW
         parts.append(_text(NAMES - 8, y + 14, name, "end", _BOLD if name in headings else ""))
@@ -112,7 +118,7 @@ def _cell(x: float, y: float, cell: Cell, most: float) -> list[str]:
             f'{box} class="noise"/>',
             _text(x + COLUMN / 2, y + 14, number, "middle", ' class="faint"'),
         ]
-    strength = 0.25 + 0.6 * abs(cell.value) / most
+    strength = 0.2 + 0.45 * abs(cell.value) / most
     fill = MORE if cell.value > 0 else LESS
     return [
         f'{box} fill="{fill}" fill-opacity="{strength:.2f}"/>',
@@ -169,14 +175,21 @@ def _legend(names: Sequence[str]) -> list[str]:
     slot = (WIDTH - LEFT - RIGHT) / max(1, len(names))
     parts = []
     for number, name in enumerate(names):
-        x, colour = LEFT + number * slot, COLOURS[number % len(COLOURS)]
-        parts.append(f'<rect x="{x:.1f}" y="29" width="12" height="4" fill="{colour}"/>')
+        x = LEFT + number * slot
+        parts.append(f'<line x1="{x:.1f}" x2="{x + 12:.1f}" y1="32" y2="32" {_look(number)}/>')
         parts.append(_text(x + 17, 36, name, "start"))
     return parts
 
 
+def _look(number: int) -> str:
+    """Colour and stroke of a line."""
+    colour, width = COLOURS[number % len(COLOURS)], WIDTHS[number % len(WIDTHS)]
+    dashes = ' stroke-dasharray="6 3"' if number % len(WIDTHS) == 2 else ""
+    return f'stroke="{colour}" stroke-width="{width}"{dashes}'
+
+
 def _lines(
-    points: Sequence[Point], x_ticks: Sequence[float], y_ticks: Sequence[float], colour: str
+    points: Sequence[Point], x_ticks: Sequence[float], y_ticks: Sequence[float], look: str
 ) -> list[str]:
     """One polyline for each unbroken run of finite points; a lone point is a dot."""
     runs: list[list[str]] = [[]]
@@ -188,10 +201,10 @@ def _lines(
     drawn = []
     for run in filter(None, runs):
         if len(run) > 1:
-            drawn.append(f'<polyline stroke="{colour}" points="{" ".join(run)}"/>')
+            drawn.append(f'<polyline {look} points="{" ".join(run)}"/>')
         else:
             x_text, y_text = run[0].split(",")
-            drawn.append(f'<circle cx="{x_text}" cy="{y_text}" r="2.5" fill="{colour}"/>')
+            drawn.append(f'<circle cx="{x_text}" cy="{y_text}" r="2.5" {look}/>')
     return drawn
 
 

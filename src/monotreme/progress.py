@@ -37,8 +37,12 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
-    """Show a bar for `total` units of work; call what is given with the units just done."""
+def progress(what: str, total: int | None) -> Iterator[Advance]:
+    """Show a bar for `total` units of work; call what is given with the units just done.
+
+    Args:
+        total: None where nobody knows before the end.
+    """
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
     )  # fmt: skip

@@ -12,18 +12,17 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from monotreme import hub, stores
+from monotreme.engine import HERE, Engine
 from monotreme.errors import BusyError, InputError
 from monotreme.recipe import (
     IntoRef,
@@ -35,8 +34,9 @@ from monotreme.recipe import (
     locate,
     must_be_local,
 )
-from monotreme.records import Counts, digest
+from monotreme.records import digest
 from monotreme.storage import remove_strangers, sha256, storage_errors, writing
+from monotreme.work import StageWork, json_text
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 PACKAGES = (
@@ -52,75 +52,6 @@ PACKAGES = (
 )
 
 
-class StageWork:
-    """One execution of a stage: where it writes, and what its record will say.
-
-    Attributes:
-        counts: set by the stage; must balance.
-        facts: anything else it measured, as plain JSON values.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.counts = Counts()
-        self.facts: dict[str, Any] = {}
-        self.outputs: dict[str, dict[str, Any]] = {}
-
-    @contextmanager
-    def file(self, name: str, rows: int | None = None) -> Iterator[Path]:
-        """Write one output file (or folder of files) that appears whole or not at all."""
-        self.forget()
-        path = self.folder / name
-        with writing(path) as temporary:
-            yield temporary
-        self.register(name, rows)
-
-    def table(self, name: str, table: pa.Table) -> None:
-        """Write a Parquet output."""
-        self.tables(name, table.schema, [table])
-
-    def tables(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-        """Write a Parquet output piece by piece, never all of it in memory."""
-        rows = 0
-        with self.file(name) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            for table in tables:
-                writer.write_table(table)
-                rows += table.num_rows
-        self.outputs[name]["rows"] = rows
-
-    def json(self, name: str, value: Any) -> None:
-        """Write a JSON output."""
-        with self.file(name) as path:
-            path.write_text(_json(value), encoding="utf-8")
-
-    def text(self, name: str, text: str) -> None:
-        """Write a text output."""
-        with self.file(name) as path:
-            path.write_text(text, encoding="utf-8")
-
-    def register(
-        self, name: str, rows: int | None = None, known: Mapping[str, str] | None = None
-    ) -> None:
-        """Record a file or folder that stands in the stage's folder as an output.
-
-        Args:
-            known: path within the stage's folder → SHA-256, of files that were hashed already.
-        """
-        path = self.folder / name
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                key = file.relative_to(self.folder).as_posix()
-                sha = (known or {}).get(key) or sha256(file)
-                entry = {"sha256": sha, "bytes": file.stat().st_size}
-                self.outputs[key] = entry if rows is None else {**entry, "rows": rows}
-
-    def forget(self) -> None:
-        """The stage is about to change its folder: what the old record says holds no longer."""
-        with storage_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "record.json").unlink(missing_ok=True)
-
-
 @dataclass(frozen=True)
 class Run:
     """A run folder with its recipe.
@@ -128,8 +59,9 @@ class Run:
     Attributes:
         folder: `runs/<name>`.
         recipe_folder: what relative paths of the recipe are relative to.
-        num_gpus: processes that train together.
+        num_gpus: processes that train or score together.
         force: whether stages are done anew, from their beginning.
+        engine: where the work on many rows is done; no result depends on it.
     """
 
     folder: Path
@@ -137,6 +69,7 @@ class Run:
     recipe_folder: Path
     num_gpus: int = 1
     force: bool = False
+    engine: Engine = HERE
     _pins: dict[str, str] = field(default_factory=dict)
 
     # ── what a stage asks ────────────────────────────────────────────────────────────────────
@@ -290,7 +223,7 @@ class Run:
         work.forget()
         remove_strangers(work.folder, work.outputs)
         with writing(work.folder / "record.json") as path:
-            path.write_text(_json(record), encoding="utf-8")
+            path.write_text(json_text(record), encoding="utf-8")
         stores.push(self.folder)
 
     @contextmanager
@@ -328,7 +261,7 @@ class Run:
             "machine": {"system": platform.platform(), "processor": platform.machine()},
         }
         with writing(self.folder / "run.json") as path:
-            path.write_text(_json(about), encoding="utf-8")
+            path.write_text(json_text(about), encoding="utf-8")
 
 
 def open_run(folder: Path) -> Run:
@@ -373,10 +306,6 @@ def _peak_bytes() -> int:
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _read_json(path: Path) -> Any:

@@ -22,6 +22,7 @@ from monotreme.decontaminate.judging import judge
 from monotreme.decontaminate.leaks import share_interval
 from monotreme.encoders import find_encoder
 from monotreme.errors import InputError
+from monotreme.recall import FILE
 from monotreme.records import BenchmarkQuestion, Question
 from monotreme.run import Run, versions
 from monotreme.storage import writing
@@ -149,7 +150,7 @@ def copies(items: Sequence[BenchmarkQuestion], seed: int, num_each: int) -> list
 def self_test(run: Run, num_each: int = NUM_EACH) -> list[Found]:
     """Plant copies of the recipe's benchmark questions and count what the recipe's policy drops.
 
-    Leaves the figures in self_test.json of the run.
+    Leaves the figures in self_test.json of the run, where recall.py reads them.
 
     Raises:
         InputError: a benchmark cannot be read.
@@ -177,7 +178,7 @@ def self_test(run: Run, num_each: int = NUM_EACH) -> list[Found]:
         "versions": versions(),
         "found": figures(found),
     }
-    with writing(run.folder / "self_test.json") as path:
+    with writing(run.folder / FILE) as path:
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return found
 

@@ -9,14 +9,16 @@ a stored similarity away from the threshold may be off by what `Precision` state
 
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
 from monotreme.embed import Vectors, embed
 from monotreme.encoders import Encoder
+from monotreme.engine import HERE, Engine
 from monotreme.neighbors import Pairs, joined, pairs_between, pairs_within, similarities
 from monotreme.storage import storage_errors
 
@@ -38,30 +40,32 @@ class Precision:
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts to compare, with what turns them into vectors."""
+    """Texts to compare, with what turns them into vectors, and where that is done."""
 
     texts: Sequence[str]
     encoder: Encoder
     cache: Path
+    engine: Engine = HERE
+    set_aside: bool = False  # texts that kill their worker, instead of raising
 
 
 class Spill:
-    """Pairs on disk, in blocks of ascending order, in a file without a name."""
+    """Pairs on disk, in blocks of ascending order, in a file without a name; read as often as wanted."""
 
     def __init__(self, folder: Path, blocks: Iterable[Pairs]) -> None:
-        self._num_blocks = 0
+        self._places: list[int] = []
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this
             weakref.finalize(self, self._file.close)
             for block in blocks:
-                self._num_blocks += 1
+                self._places.append(self._file.tell())
                 for column in block:
                     np.save(self._file, column, allow_pickle=False)
 
     def __iter__(self) -> Iterator[Pairs]:
-        self._file.seek(0)
-        for _ in range(self._num_blocks):
+        for place in self._places:  # another reader may stand elsewhere in the file
+            self._file.seek(place)
             yield Pairs(*(np.load(self._file, allow_pickle=False) for _ in Pairs._fields))
 
 
@@ -70,27 +74,38 @@ class Similar:
     """Every pair of texts over a floor.
 
     Attributes:
-        near: the pairs whose quick similarity is over `cut`, settled.
+        spill: all pairs, with quick similarities.
+        cut: the pairs over it are settled.
+        near: the settled ones of each block of `spill`.
         precision: of the similarities.
+        missing: texts that were set aside, ascending.
     """
 
     spill: Spill
     cut: float
-    near: Pairs
+    near: Spill
     precision: Precision
+    missing: np.ndarray
 
-    def over(self, threshold: float) -> Pairs:
+    def over(self, threshold: float) -> "Over":
         """The pairs over the threshold that was asked for, or a higher one: exact."""
-        return self.near.over(threshold)
+        return Over(self.near, threshold)
 
     def blocks(self, floor: float) -> Iterator[Pairs]:
         """All pairs over the floor, in ascending order, never all of them in memory."""
-        start = 0
-        for block in self.spill:
-            near = np.flatnonzero(block.similarity > self.cut)
-            block.similarity[near] = self.near.similarity[start : start + len(near)]
-            start += len(near)
+        for block, settled in zip(self.spill, self.near, strict=True):
+            block.similarity[block.similarity > self.cut] = settled.similarity
             yield block.over(floor)
+
+
+class Over:
+    """The pairs of some blocks that are over a threshold, read as often as wanted."""
+
+    def __init__(self, blocks: Iterable[Pairs], threshold: float) -> None:
+        self._blocks, self._threshold = blocks, threshold
+
+    def __iter__(self) -> Iterator[Pairs]:
+        return (block.over(self._threshold) for block in self._blocks)
 
 
 def similar_within(side: Texts, threshold: float, floor: float) -> Similar:
@@ -100,29 +115,30 @@ def similar_within(side: Texts, threshold: float, floor: float) -> Similar:
         floor: at most the threshold.
     """
     error = side.encoder.error
-    quick = embed(side.texts, side.encoder, side.cache)
-    spill = Spill(side.cache, pairs_within(quick, min(floor, threshold - error)))
-    near = joined([block.over(threshold - error) for block in spill])
-    settled = _settle(near, side, side, near.similarity <= threshold + error)
+    quick = _quick(side)
+    missing = quick.missing(len(side.texts))
+    spill = Spill(side.cache, pairs_within(quick, min(floor, threshold - error), side.engine))
+    near = Over(spill, threshold - error)
+    settled = _settle(near, side, side, lambda similarity: similarity <= threshold + error)
     if settled is not None:
-        return Similar(spill, threshold - error, *settled)
+        return Similar(spill, threshold - error, *settled, missing)
     exact = _exactly(side, np.arange(len(side.texts)))
-    spill = Spill(side.cache, pairs_within(exact, floor))
-    near = joined([block.over(threshold) for block in spill])
-    return Similar(spill, threshold, near, Precision())
+    spill = Spill(side.cache, pairs_within(exact, floor, side.engine))
+    near_exact = Spill(side.cache, Over(spill, threshold))
+    return Similar(spill, threshold, near_exact, Precision(), missing)
 
 
 def similar_between(left: Texts, right: Texts, threshold: float) -> tuple[Pairs, Precision]:
     """Every pair (i of left, j of right) over the threshold, all similarities exact."""
     error = left.encoder.error
-    ours, theirs = (embed(side.texts, side.encoder, side.cache) for side in (left, right))
-    near = joined(list(pairs_between(ours, theirs, threshold - error)))
-    settled = _settle(near, left, right, np.full(len(near.left), error > 0))
+    ours, theirs = _quick(left), _quick(right)
+    near = list(pairs_between(ours, theirs, threshold - error, left.engine))
+    settled = _settle(near, left, right, lambda similarity: np.full(len(similarity), error > 0))
     if settled is None:
         ours, theirs = (_exactly(side, np.arange(len(side.texts))) for side in (left, right))
-        return joined(list(pairs_between(ours, theirs, threshold))), Precision()
-    pairs, precision = settled
-    return pairs.over(threshold), replace(precision, bound=0.0)
+        return joined(list(pairs_between(ours, theirs, threshold, left.engine))), Precision()
+    blocks, precision = settled
+    return joined(list(Over(blocks, threshold))), replace(precision, bound=0.0)
 
 
 def similarity_of(left: Texts, right: Texts, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -133,22 +149,74 @@ def similarity_of(left: Texts, right: Texts, i: np.ndarray, j: np.ndarray) -> np
 
 
 def _settle(
-    pairs: Pairs, left: Texts, right: Texts, doubtful: np.ndarray
-) -> tuple[Pairs, Precision] | None:
-    """Exact similarities for the doubtful pairs; None where quick ones prove worse than stated."""
+    blocks: Iterable[Pairs],
+    left: Texts,
+    right: Texts,
+    is_doubtful: Callable[[np.ndarray], np.ndarray],
+) -> tuple[Spill, Precision] | None:
+    """Exact similarities for the doubtful pairs; None where quick ones prove worse than stated.
+
+    Args:
+        blocks: read twice.
+        is_doubtful: (P,) quick similarities → (P,) bool.
+    """
     bound = left.encoder.error
-    again = pairs.where(doubtful)
-    if not len(again.left):
-        return pairs, Precision(bound)
-    exact = similarity_of(left, right, again.left, again.right)
-    largest = float(np.abs(exact - again.similarity).max())
+    again_i, again_j = np.zeros(len(left.texts), bool), np.zeros(len(right.texts), bool)
+    for pairs in blocks:
+        doubtful = is_doubtful(pairs.similarity)
+        again_i[pairs.left[doubtful]] = True
+        again_j[pairs.right[doubtful]] = True
+    if left is right:
+        again_i |= again_j
+        again_j = again_i
+    rows_i, rows_j = np.flatnonzero(again_i), np.flatnonzero(again_j)
+    ours = _exactly(left, rows_i)
+    theirs = ours if left is right else _exactly(right, rows_j)
+    largest = 0.0
+
+    def settled() -> Iterator[Pairs]:
+        nonlocal largest
+        for pairs in blocks:
+            doubtful = is_doubtful(pairs.similarity)
+            places_i = np.searchsorted(rows_i, pairs.left[doubtful])
+            places_j = np.searchsorted(rows_j, pairs.right[doubtful])
+            exact = similarities(ours, theirs, places_i, places_j)
+            off = np.abs(exact - pairs.similarity[doubtful])
+            largest = max(largest, float(off.max(initial=0)))
+            similarity = pairs.similarity.copy()
+            similarity[doubtful] = exact
+            yield pairs._replace(similarity=similarity)
+
+    near = Spill(left.cache, settled())
     if largest > bound:
         return None
-    similarity = pairs.similarity.copy()
-    similarity[doubtful] = exact
-    num = len({left.texts[k] for k in again.left} | {right.texts[k] for k in again.right})
-    return pairs._replace(similarity=similarity), Precision(bound, largest, num)
+    num = len(rows_i) if left is right else len(rows_i) + len(rows_j)
+    return near, Precision(bound, largest, num)
+
+
+def _quick(side: Texts) -> Vectors:
+    return embed(side.texts, side.encoder, side.cache, False, side.engine, side.set_aside)
 
 
 def _exactly(side: Texts, rows: np.ndarray) -> Vectors:
-    return embed([side.texts[row] for row in rows], side.encoder, side.cache, exact=True)
+    texts = _Some(side.texts, rows) if len(rows) < len(side.texts) else side.texts
+    return embed(texts, side.encoder, side.cache, True, side.engine, side.set_aside)
+
+
+class _Some(Sequence[str]):
+    """Some of the texts, each read when it is asked for."""
+
+    def __init__(self, texts: Sequence[str], rows: np.ndarray) -> None:
+        self._texts, self._rows = texts, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self._texts[int(row)] for row in self._rows[place]]
+        return self._texts[int(self._rows[place])]

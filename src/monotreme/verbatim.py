@@ -13,12 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monotreme.progress import progress
-
 RUN = 8  # words
 FEWEST_WORDS = 4  # of a stem: "What is this?" is nobody's
 TEMPLATE = 8  # stems: a run that so many share is a template (33,544 of MMLU's 34,205 look-alikes)
-TEXTS_AT_ONCE = 10_000
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ / golden ratio, odd: Knuth's multiplicative hashing
 
 
@@ -35,27 +32,8 @@ class Verbatim(NamedTuple):
     share: float
 
 
-def find_verbatim(
-    texts: Sequence[Sequence[str]], stems: Sequence[Sequence[str]], least: float
-) -> list[Verbatim]:
-    """Stems of which a text holds at least a share, in ascending order; all given as words."""
-    index = _Index(stems)
-    found: list[Verbatim] = []
-    with progress("Looking for verbatim copies", len(texts)) as done:
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            part = texts[start : start + TEXTS_AT_ONCE]
-            for text, held in sorted(index.runs_in(part).items()):
-                found += [
-                    Verbatim(start + text, stem, share)
-                    for stem, share in index.shares(held)
-                    if share >= least
-                ]
-            done(len(part))
-    return found
-
-
-class _Index:
-    """The runs of all stems that are no template, by their words."""
+class Stems:
+    """The runs of all stems that are no template, by their words; stems and texts given as words."""
 
     def __init__(self, stems: Sequence[Sequence[str]]) -> None:
         stems_of: dict[tuple[str, ...], set[int]] = defaultdict(set)
@@ -72,7 +50,16 @@ class _Index:
         words = sorted({word for run in self._runs for word in run})
         self._word = {word: number for number, word in enumerate(words, start=1)}
 
-    def runs_in(self, texts: Sequence[Sequence[str]]) -> dict[int, set[int]]:
+    def found_in(self, texts: Sequence[Sequence[str]], least: float) -> list[Verbatim]:
+        """Stems of which a text holds at least a share, in ascending order."""
+        return [
+            Verbatim(text, stem, share)
+            for text, held in sorted(self._runs_in(texts).items())
+            for stem, share in self._shares(held)
+            if share >= least
+        ]
+
+    def _runs_in(self, texts: Sequence[Sequence[str]]) -> dict[int, set[int]]:
         """Text → the runs that it holds.
 
         Windows of all texts at once are compared by a hash of their words; a match is then checked
@@ -92,7 +79,7 @@ class _Index:
                     held[text].add(number)
         return held
 
-    def shares(self, runs: Iterable[int]) -> Iterator[tuple[int, float]]:
+    def _shares(self, runs: Iterable[int]) -> Iterator[tuple[int, float]]:
         """Stem → the share of its runs that are among these."""
         found: dict[int, int] = defaultdict(int)
         for run in runs:

@@ -30,7 +30,7 @@ Loaded = Annotated[Precision, typer.Option(help="Of the model.")]
     epilog=examples(
         "monotreme generate runs/pocket --input questions.csv",
         "monotreme generate runs/pocket:base --input questions.jsonl --out base.jsonl",
-        "monotreme generate models/llama --adapter my/adapter --input questions.jsonl",
+        "monotreme generate models/llama --adapter my/adapter --input questions.jsonl --out llama.jsonl",
     )
 )
 def generate(

@@ -4,14 +4,20 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from monotreme.errors import InputError
+from monotreme.printable import printable
+
 if TYPE_CHECKING:
+    from monotreme.engine import Engine
     from monotreme.pipeline import Step
     from monotreme.run import Run
 
@@ -75,7 +81,27 @@ Runs = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Do it again although it is up to date.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Gpus = Annotated[int, typer.Option(min=1, help="Processes that train together, a GPU each.")]
+Gpus = Annotated[
+    int, typer.Option(min=1, help="Processes that train or score together, a GPU each.")
+]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine", metavar="NAME", help="Where rows are worked on: local, ray or ray:ADDRESS."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes that work on rows.",
+        show_default="1, of a cluster all its processors",
+    ),
+]
+WorkerMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Most memory of its own that a worker takes: 4GB, 500MiB."),
+]
 RUNS = Path("runs")
 
 
@@ -92,22 +118,80 @@ def execute(
     as_json: bool,
     quiet: bool,
     gpus: int = 1,
+    engine: "AbstractContextManager[Engine] | None" = None,
+    told: Callable[["Run"], dict[str, Any]] = lambda _: {},
 ) -> "Run":
+    """Do stages of the run that is meant.
+
+    Args:
+        engine: opened while the stages are done.
+        told: what a command adds to its JSON.
+    """
     from dataclasses import replace
 
     from monotreme import pipeline
+    from monotreme.engine import HERE
     from monotreme.progress import console
 
     console.quiet = quiet
     found = pipeline.find_run(where, runs, overrides or ())
-    found = replace(found, num_gpus=gpus, force=force)
-    with interruptible():
+    with interruptible(), engine or HERE as workers:
+        found = replace(found, num_gpus=gpus, force=force, engine=workers)
         steps = pipeline.execute(found, stages, announce=_announce)
     if as_json:
         records = {step.stage: found.record(step.stage)["counts"] for step in steps}
         report = [{**plain(step), "counts": records[step.stage]} for step in steps]
-        print_json({"run": str(found.folder), "stages": report})
+        print_json({"run": str(found.folder), "stages": report, **told(found)})
     return found
+
+
+@contextmanager
+def working(name: str, num: int | None, memory: str | None) -> "Iterator[Engine]":
+    """The engine of these options.
+
+    Raises:
+        InputError: the memory is no size.
+        EngineError: as `open_engine`.
+    """
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    from monotreme.engine import open_engine
+
+    try:
+        num_bytes = None if memory is None else TypeAdapter(ByteSize).validate_python(memory)
+    except ValidationError:
+        raise InputError(
+            f"--worker-memory {memory!r} is no size", "Write such as 4GB or 500MiB"
+        ) from None
+    with open_engine(name, num, num_bytes) as engine:
+        yield engine
+
+
+def is_helper() -> bool:
+    """Whether torchrun or Slurm started this process to help the one of rank 0."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def scored_together(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that processes which torchrun or Slurm started beside rank 0's help to score."""
+
+    @wraps(command)
+    def of_any_rank(*args: Any, **options: Any) -> None:
+        if "WORLD_SIZE" not in os.environ:
+            command(*args, **options)
+        elif is_helper():
+            from monotreme.scoring.follow import follow
+
+            follow()
+        else:
+            from monotreme.scoring.team import dismiss
+
+            try:
+                command(*args, **options)
+            finally:
+                dismiss()
+
+    return of_any_rank
 
 
 def _announce(step: "Step") -> None:
@@ -130,10 +214,31 @@ def interruptible() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def confirm(uploads: Sequence[object]) -> bool:
-    for upload in uploads:
-        typer.echo(str(upload))
-    return typer.confirm("Upload this?")
+def confirm(
+    uploads: Sequence[object], asks: bool = True, aside: bool = False, silent: bool = False
+) -> bool:
+    """Show what would be uploaded, and ask.
+
+    Args:
+        aside: standard output is for machines.
+    """
+    if not silent:
+        for upload in uploads:
+            typer.echo(printable(str(upload)), err=aside)
+    return not asks or typer.confirm("Upload this?", err=aside)
+
+
+def prepared_files(found: "Run") -> dict[str, Any]:
+    """The files that release has left, each with its size and digest."""
+    path = found.output("release", "manifest.json")
+    return {"files": json.loads(path.read_text(encoding="utf-8"))}
+
+
+def show_files(found: "Run") -> None:
+    """Digest, size and path of every prepared file, a line each."""
+    for file in prepared_files(found)["files"]:
+        path = printable(str(found.folder / "release" / file["path"]))
+        typer.echo(f"{file['sha256']}  {file['bytes']:>15,}  {path}")
 
 
 def show_summary(found: "Run") -> None:

@@ -1,6 +1,7 @@
 """The commands that do things: a new recipe, all stages, each stage."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 
 from monotreme.cli.app import (
     RUNS,
+    EngineName,
     Force,
     Gpus,
     Json,
@@ -15,15 +17,22 @@ from monotreme.cli.app import (
     Runs,
     Set,
     Where,
+    WorkerMemory,
+    Workers,
     app,
     confirm,
     examples,
     execute,
     interruptible,
+    is_helper,
     local_run,
     plain,
+    prepared_files,
     print_json,
+    scored_together,
+    show_files,
     show_summary,
+    working,
 )
 from monotreme.errors import InputError, RecipeError
 
@@ -66,11 +75,29 @@ def run(
     as_json: Json = False,
     quiet: Quiet = False,
     gpus: Gpus = 1,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    worker_memory: WorkerMemory = None,
 ) -> None:
     """Do all six stages; what is up to date stays, what was interrupted goes on."""
     from monotreme.recipe import STAGES
 
-    found = execute(STAGES, where, set_, runs, force, as_json, quiet, gpus)
+    if (size := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise InputError(
+            f"torchrun or Slurm started {size} of `monotreme run`, which works in one process or --gpus",
+            "Let them start train, merge and evaluate, and do the other stages by themselves",
+        )
+    found = execute(
+        STAGES,
+        where,
+        set_,
+        runs,
+        force,
+        as_json,
+        quiet,
+        gpus,
+        working(engine, workers, worker_memory),
+    )
     if not (as_json or quiet):
         show_summary(found)
 
@@ -118,29 +145,29 @@ def plan(
         print_training_plan(training, price_per_hour)
 
 
-def _verb(stage: str, what: str, *more: str) -> None:
-    """Make the command of one stage."""
-
-    def command(
-        where: Where,
-        set_: Set = None,
-        runs: Runs = RUNS,
-        force: Force = False,
-        as_json: Json = False,
-        quiet: Quiet = False,
-    ) -> None:
-        execute((stage,), where, set_, runs, force, as_json, quiet)
-
-    command.__doc__ = what
-    lines = (f"monotreme {stage} recipe.yaml", f"monotreme {stage} runs/pocket --force", *more)
-    app.command(name=stage, epilog=examples(*lines))(command)
-
-
-_verb(
-    "curate",
-    "Read the sources, drop what is off topic and every duplicate, each with its reason.",
-    "monotreme curate recipe.yaml --set curate.threshold=0.85",
+@app.command(
+    epilog=examples(
+        "monotreme curate recipe.yaml",
+        "monotreme curate runs/pocket --force",
+        "monotreme curate recipe.yaml --set curate.threshold=0.85",
+        "monotreme curate recipe.yaml --workers 8 --worker-memory 4GB",
+        "monotreme curate recipe.yaml --engine ray",
+    )
 )
+def curate(
+    where: Where,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    worker_memory: WorkerMemory = None,
+) -> None:
+    """Read the sources, drop what is off topic and every duplicate, each with its reason."""
+    place = working(engine, workers, worker_memory)
+    execute(("curate",), where, set_, runs, force, as_json, quiet, engine=place)
 
 
 @app.command(
@@ -161,10 +188,14 @@ def decontaminate(
         bool,
         typer.Option("--self-test", help="Plant altered benchmark questions and count the found."),
     ] = False,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    worker_memory: WorkerMemory = None,
 ) -> None:
     """Find benchmark questions that leaked into the set, and drop them."""
     if not plant:
-        execute(("decontaminate",), where, set_, runs, force, as_json, quiet)
+        place = working(engine, workers, worker_memory)
+        execute(("decontaminate",), where, set_, runs, force, as_json, quiet, engine=place)
         return
     from monotreme import pipeline, self_test
 
@@ -195,7 +226,7 @@ def train(
     gpus: Gpus = 1,
 ) -> None:
     """Train the LoRA adapter; an interrupted training goes on at its last checkpoint."""
-    if int(os.environ.get("RANK", "0")):  # torchrun started it to help the one of rank 0
+    if is_helper():
         from monotreme import pipeline
 
         pipeline.follow(where, runs, set_ or (), force)
@@ -207,9 +238,11 @@ def train(
     epilog=examples(
         "monotreme merge recipe.yaml",
         "monotreme merge recipe.yaml --preview",
+        "monotreme merge recipe.yaml --gpus 8",
         "monotreme merge runs/pocket --force",
     )
 )
+@scored_together
 def merge(
     where: Where,
     set_: Set = None,
@@ -220,10 +253,11 @@ def merge(
     preview: Annotated[
         bool, typer.Option("--preview", help="Tell what every merge would do; write nothing.")
     ] = False,
+    gpus: Gpus = 1,
 ) -> None:
     """Merge the adapter into its base and into other models; of candidates make the best."""
     if not preview:
-        execute(("merge",), where, set_, runs, force, as_json, quiet)
+        execute(("merge",), where, set_, runs, force, as_json, quiet, gpus)
         return
     from monotreme import merge as merging
     from monotreme import pipeline
@@ -241,11 +275,13 @@ def merge(
     epilog=examples(
         "monotreme evaluate recipe.yaml",
         "monotreme evaluate runs/pocket --force",
+        "monotreme evaluate recipe.yaml --gpus 8",
         "monotreme evaluate --model models/llama --tasks open-llm-2023 --data benchmarks",
         "monotreme evaluate --model models/llama --adapter my/adapter --tasks arc_challenge,mmlu",
         "monotreme evaluate --model models/llama --tasks lm-eval:hellaswag,lm-eval:gsm8k",
     )
 )
+@scored_together
 def evaluate(
     where: Annotated[
         Path | None,
@@ -277,6 +313,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Where to write; else a folder of its name in --runs.")
     ] = None,
+    gpus: Gpus = 1,
 ) -> None:
     """Score base, adapter and merges of a recipe, or any model; paired deltas with error bars."""
     if (where is None) == (model is None):
@@ -287,7 +324,7 @@ def evaluate(
                 "--adapter, --tasks, --data, --limit and --out go with --model only",
                 "Write them into the recipe's table evaluate",
             )
-        execute(("evaluate",), where, set_, runs, force, as_json, quiet)
+        execute(("evaluate",), where, set_, runs, force, as_json, quiet, gpus)
         return
     from monotreme.evaluate import alone, harness
     from monotreme.progress import console
@@ -296,6 +333,7 @@ def evaluate(
     console.quiet = quiet
     folder = out or runs / alone.name_of(str(model), adapter)
     if theirs := harness.names(tasks or ""):
+        harness.check_alone(gpus)
         settings = alone.settings_of(PROTOCOL, None, None, set_ or ())
         with interruptible():
             told = harness.evaluate_model(
@@ -308,7 +346,7 @@ def evaluate(
         return
     settings = alone.settings_of(tasks or PROTOCOL, data, limit, set_ or ())
     with interruptible():
-        found = alone.evaluate_model(str(model), adapter, settings, folder, force)
+        found = alone.evaluate_model(str(model), adapter, settings, folder, force, gpus)
     if as_json:
         typer.echo(found.output("evaluate", "scores.json").read_text(encoding="utf-8"), nl=False)
     elif not quiet:
@@ -316,7 +354,11 @@ def evaluate(
 
 
 @app.command(
-    epilog=examples("monotreme release recipe.yaml", "monotreme release recipe.yaml --push")
+    epilog=examples(
+        "monotreme release recipe.yaml",
+        "monotreme release recipe.yaml --push",
+        "monotreme release recipe.yaml --push --accept-license unknown",
+    )
 )
 def release(
     where: Where,
@@ -329,11 +371,22 @@ def release(
         bool, typer.Option("--push", help="Upload to the Hub, after preparing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Upload without asking.")] = False,
+    accept_license: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Upload questions although this licence does not allow it."
+        ),
+    ] = None,
 ) -> None:
     """Prepare the data set, the adapter and their cards for publishing; upload with --push."""
+    if accept_license and not push:
+        raise RecipeError("--accept-license goes with --push only", "Add --push, or leave it out")
     from monotreme import pipeline
 
-    found = execute(("release",), where, set_, runs, force, as_json, quiet)
+    found = execute(("release",), where, set_, runs, force, as_json, quiet, told=prepared_files)
+    if not (as_json or quiet):
+        show_files(found)
     if push:
-        for address in pipeline.push(found, lambda uploads: yes or confirm(uploads)):
-            typer.echo(f"pushed {address}")
+        confirmed = partial(confirm, asks=not yes, aside=as_json, silent=yes and quiet)
+        for address in pipeline.push(found, confirmed, accept_license or ()):
+            typer.echo(f"pushed {address}", err=as_json)

@@ -32,7 +32,7 @@ def _side(text: str) -> str:
     epilog=examples(
         "monotreme show runs/pocket",
         "monotreme show runs/pocket dropped --source science --limit 5",
-        "monotreme show runs/pocket --similar-to 3f9c2a",
+        "monotreme show runs/pocket --similar-to 118722",
         "monotreme show runs/pocket leaked",
     )
 )
@@ -72,7 +72,7 @@ def show(
     epilog=examples(
         "monotreme report runs/pocket",
         "monotreme report runs/pocket --out pages",
-        "monotreme report runs/pocket --json",
+        "monotreme report runs/pocket --price-per-hour 2.5 --json",
         "monotreme report runs/rank-16 runs/rank-32 --out pages",
     )
 )
@@ -87,6 +87,10 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; else the run's, for two the current.")
     ] = None,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of a GPU, or of the machine; what the run cost is told."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write what a run did and found as one HTML page, Markdown and JSON; or how two models differ."""
@@ -96,7 +100,9 @@ def report(
     from monotreme.run import open_run
 
     if other is None:
-        told = facts(open_run(folder))
+        told = facts(open_run(folder), price_per_hour)
+    elif price_per_hour is not None:
+        raise InputError("a comparison has no price", "Give --price-per-hour with one run")
     else:
         from monotreme.evaluate import compare as comparing
         from monotreme.evaluate.tables import subject_map

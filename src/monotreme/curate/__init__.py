@@ -4,28 +4,27 @@ Leaves questions.parquet (kept), dropped.parquet (each with its reason and, wher
 another question, that twin and their similarity) and pairs.parquet (every pair over the floor).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from monotreme.curate.duplicates import (
-    Exclusion,
-    apply_exclusion,
-    drop_exact_duplicates,
-    follow_twins,
-)
+from monotreme.curate.duplicates import apply_exclusion, drop_exact_duplicates
+from monotreme.curate.fates import Fates, dropped_tables
 from monotreme.curate.filters import apply_switches, heavy_losses
+from monotreme.curate.reading import Rows, read_rows
 from monotreme.encoders import encoder_identity, find_encoder
 from monotreme.errors import InputError, RemoteError
 from monotreme.exclusion import verbosity_order
-from monotreme.progress import console, progress
+from monotreme.neighbors import Pairs
+from monotreme.progress import console
 from monotreme.recipe import SourceRef
-from monotreme.records import Counts, Dropped, Question, digest, dropped_table, question_table
+from monotreme.records import DROPPED_SCHEMA, QUESTION_SCHEMA, digest
 from monotreme.run import Run
 from monotreme.similar import Similar, Texts, similar_within
-from monotreme.sources import read_source, source_of
+from monotreme.sources import source_of
 
 PAIR_SCHEMA = pa.schema(
     [("left", pa.string()), ("right", pa.string()), ("similarity", pa.float64())]
@@ -49,72 +48,75 @@ def _source_digest(run: Run, ref: SourceRef) -> str:
         raise
 
 
-def _read(run: Run, digests: dict[str, str]) -> tuple[list[Question], list[Dropped]]:
-    """Every row of every source as a question or a dropped one, in the recipe's order.
-
-    An optional source that fails is said and noted in `digests` as absent.
-    """
-    kept: list[Question] = []
-    dropped: list[Dropped] = []
-    refs = run.recipe.curate.sources
-    with progress("Reading sources", len(refs)) as done:
-        for ref in refs:
-            try:
-                rows = _rows(run, ref) if digests[f"sources/{ref.id}"] != "absent" else []
-            except (InputError, RemoteError) as error:
-                if not ref.optional:
-                    raise
-                rows, digests[f"sources/{ref.id}"] = [], "absent"
-                console.print(str(error), markup=False)
-            if digests[f"sources/{ref.id}"] == "absent":
-                console.print(f"source {ref.id} is optional and cannot be read: going on without")
-            kept += [row for row in rows if isinstance(row, Question)]
-            dropped += [row for row in rows if isinstance(row, Dropped)]
-            done(1)
-    return kept, dropped
-
-
-def _rows(run: Run, ref: SourceRef) -> list[Question | Dropped]:
-    source = source_of(ref)
-    path, revision = run.dataset(ref.path, source.name, source.revision)
-    seed, on_bad_row = run.recipe.seed, run.recipe.curate.on_bad_row
-    return list(read_source(ref, path, revision, seed=seed, on_bad_row=on_bad_row))
-
-
-def _rank(questions: Sequence[Question], priority: dict[str, int]) -> np.ndarray:
-    return verbosity_order(
-        [len(q.output) for q in questions],
-        [len(q.text) for q in questions],
-        [priority[q.source] for q in questions],
-        [q.id for q in questions],
-    )
+def _rank(rows: Rows) -> np.ndarray:
+    return verbosity_order(rows.answer, rows.question, rows.source, rows.ids)
 
 
 def _near_duplicates(
-    run: Run, questions: list[Question], rank: np.ndarray
-) -> tuple[Exclusion, Iterator[pa.Table]]:
-    """Exclude among the sources that take part; the pairs they form, for the record."""
+    run: Run, rows: Rows, fates: Fates, rank: np.ndarray
+) -> tuple[dict[str, Any], Iterator[pa.Table]]:
+    """Exclude among the sources that take part; facts, and the pairs they form, for the record."""
     table = run.recipe.curate
     takes_part = {ref.id for ref in table.sources if ref.exclusion}
-    rows = np.array([i for i, q in enumerate(questions) if q.source in takes_part], np.int64)
+    part = np.flatnonzero(
+        np.isin(rows.source, [rows.sources.index(s) for s in rows.sources if s in takes_part])
+        & fates.stays
+    )
     encoder = find_encoder(*run.encoder())
-    texts = Texts([questions[i].text for i in rows], encoder, run.cache("embeddings"))
+    texts = Texts(
+        rows.questions.texts(part), encoder, run.cache("embeddings"), run.engine, set_aside=True
+    )
     floor = min(FLOOR, table.threshold)
     similar = similar_within(texts, table.threshold, floor)
-    close = similar.over(table.threshold)
-    close = close._replace(left=rows[close.left], right=rows[close.right])
-    result = apply_exclusion(questions, rank, close, table.protect)
-    result.facts["encoder"] = encoder.name
-    result.facts["encoder_digest"] = encoder.digest
-    result.facts["similarity"] = asdict(similar.precision)
-    return result, _pair_tables([questions[i].id for i in rows], similar, floor)
+    _set_aside(run, rows, fates, part[similar.missing])
+    close = InRows(similar.over(table.threshold), part)
+    result = apply_exclusion(rows.questions, rank, close, table.protect, run.engine)
+    gone = np.flatnonzero(~result.kept)
+    lengths = zip(rows.answer[gone], rows.answer[result.twin[gone]], strict=True)
+    detail = [f"answer of {ours} characters yields to {theirs}" for ours, theirs in lengths]
+    fates.drop(gone, "near_duplicate", detail, result.twin[gone], result.similarity[gone])
+    facts = {
+        **result.facts,
+        "encoder": encoder.name,
+        "encoder_digest": encoder.digest,
+        "similarity": asdict(similar.precision),
+    }
+    return facts, _pair_tables(rows.ids[part], similar, floor)
 
 
-def _pair_tables(ids: Sequence[str], similar: Similar, floor: float) -> Iterator[pa.Table]:
-    names = np.array(ids, dtype=object)
+class InRows:
+    """Blocks of pairs, renumbered: place in a part → row of the whole."""
+
+    def __init__(self, blocks: Iterable[Pairs], rows: np.ndarray) -> None:
+        self._blocks, self._rows = blocks, rows
+
+    def __iter__(self) -> Iterator[Pairs]:
+        for pairs in self._blocks:
+            left, right = self._rows[pairs.left], self._rows[pairs.right]
+            yield pairs._replace(left=left, right=right)
+
+
+def _set_aside(run: Run, rows: Rows, fates: Fates, gone: np.ndarray) -> None:
+    """Rows that no worker could embed and live: dropped as bad rows, or the end, as the recipe says.
+
+    Raises:
+        InputError: the recipe says that a bad row stops the run.
+    """
+    what = "kills every worker that embeds it"
+    if len(gone) and run.recipe.curate.on_bad_row == "fail":
+        question = rows.questions[int(gone[0])]
+        raise InputError(
+            f"source {question.source}: the question {question.text[:80]!r} {what}",
+            "Take it out of the data, or set curate.on_bad_row: drop",
+        )
+    fates.drop(gone, "bad_row", what)
+
+
+def _pair_tables(ids: np.ndarray, similar: Similar, floor: float) -> Iterator[pa.Table]:
     for block in similar.blocks(floor):
-        columns = [names[block.left], names[block.right], block.similarity]
-        yield pa.Table.from_arrays([pa.array(column) for column in columns], schema=PAIR_SCHEMA)
+        names = (ids[block.left].astype(str), ids[block.right].astype(str))
+        columns = [*(pa.array(side, pa.string()) for side in names), pa.array(block.similarity)]
+        yield pa.Table.from_arrays(columns, schema=PAIR_SCHEMA)
 
 
 def execute(run: Run) -> None:
@@ -125,42 +127,26 @@ def execute(run: Run) -> None:
     """
     digests = inputs(run)
     with run.stage("curate", digests) as work:
-        questions, dropped = _read(run, digests)
-        present = [r for r in run.recipe.curate.sources if digests[f"sources/{r.id}"] != "absent"]
-        questions, gone = apply_switches(run.recipe.curate, present, questions)
-        dropped += gone
-        priority = {ref.id: place for place, ref in enumerate(run.recipe.curate.sources)}
-        rank = _rank(questions, priority)
-        unique, gone = drop_exact_duplicates(questions, rank)
-        dropped += gone
-        questions = [questions[i] for i in unique]
-        result, pairs = _near_duplicates(run, questions, rank[unique].argsort().argsort())
-        dropped += [
-            _yielded(questions[i], questions[result.twin[i]], float(result.similarity[i]))
-            for i in np.flatnonzero(~result.kept)
-        ]
-        kept = [questions[i] for i in np.flatnonzero(result.kept)]
-        if not kept:
+        rows = read_rows(run, digests)
+        fates, rank = Fates(rows), _rank(rows)
+        present = [ref for ref in run.recipe.curate.sources if ref.id in rows.sources]
+        apply_switches(run.recipe.curate, present, rows, fates, rank)
+        drop_exact_duplicates(rows, fates, rank)
+        facts, pairs = _near_duplicates(run, rows, fates, rank)
+        kept = fates.kept_order(rows)
+        if not len(kept):
             raise InputError("curate: no question is left", "Add sources or loosen the settings")
-        kept.sort(key=lambda q: (priority[q.source], q.id))
-        dropped = follow_twins(dropped, {q.id for q in kept})
-        dropped.sort(key=lambda d: (priority[d.question.source], d.question.id, d.reason, d.detail))
-        work.table("questions.parquet", question_table(kept))
-        work.table("dropped.parquet", dropped_table(dropped))
+        fates.follow_twins(rows)
+        work.tables("questions.parquet", QUESTION_SCHEMA, rows.questions.tables(kept))
+        gone = fates.dropped_order(rows)
+        work.tables("dropped.parquet", DROPPED_SCHEMA, dropped_tables(rows, fates, gone))
         work.tables("pairs.parquet", PAIR_SCHEMA, pairs)
-        work.counts = Counts.tally(
-            (q.source for q in kept), ((d.question.source, d.reason) for d in dropped)
-        )
-        losses = heavy_losses(work.counts, dropped)
+        work.counts = fates.counts(rows)
+        losses = heavy_losses(rows, fates)
         for loss in losses:
             console.print(f"warning: {loss}", markup=False)
         work.facts = {
-            **result.facts,
+            **facts,
             "heavy_losses": losses,
-            "content_digest": digest(*(q.id for q in kept)),
+            "content_digest": digest(*(name.decode() for name in rows.ids[kept])),
         }
-
-
-def _yielded(question: Question, twin: Question, similarity: float) -> Dropped:
-    detail = f"answer of {len(question.output)} characters yields to {len(twin.output)}"
-    return Dropped(question, "near_duplicate", detail, twin.id, similarity)

@@ -1,15 +1,19 @@
 """Of the same question asked twice one stays: exact duplicates, and the similarity exclusion."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import ne
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from monotreme.curate.fates import Fates
+from monotreme.curate.filters import first_with
+from monotreme.curate.reading import Rows
+from monotreme.engine import HERE, Engine
 from monotreme.exclusion import exclude, twins
 from monotreme.neighbors import Pairs
-from monotreme.records import Dropped, Question
-from monotreme.wording import final_answer, normalize, numbers, same_answer
+from monotreme.records import Question
+from monotreme.wording import final_answer, numbers, same_answer
 
 
 class Exclusion(NamedTuple):
@@ -28,92 +32,103 @@ class Exclusion(NamedTuple):
     facts: dict[str, Any]
 
 
-def drop_exact_duplicates(
-    questions: Sequence[Question], rank: np.ndarray
-) -> tuple[list[int], list[Dropped]]:
-    """Of questions with one normal form the first in `rank` stays.
+def drop_exact_duplicates(rows: Rows, fates: Fates, rank: np.ndarray) -> None:
+    """Of questions with one normal form the first in `rank` stays."""
+    here = np.flatnonzero(fates.stays)
+    best = first_with(rows.normal, here, rank, rows.normal[here])
+    gone = best != here
+    detail = "same text but for case, spaces and LaTeX spelling"
+    fates.drop(here[gone], "exact_duplicate", detail, best[gone], 1.0)
 
-    Returns:
-        Rows kept, in order, and what was dropped.
+
+class Unprotected:
+    """The pairs of some blocks that no rule keeps apart; read as often as wanted.
+
+    Args:
+        rule: `different_answer` protects where both final answers are known and differ,
+            `different_numbers` where the numbers in the questions do, `none` never.
     """
-    best: dict[str, int] = {}
-    for row in np.argsort(rank):
-        best.setdefault(normalize(questions[row].text), int(row))
-    kept = sorted(best.values())
-    dropped = []
-    for row in sorted(set(range(len(questions))) - set(kept)):
-        winner = questions[best[normalize(questions[row].text)]]
-        detail = "same text but for case, spaces and LaTeX spelling"
-        dropped.append(Dropped(questions[row], "exact_duplicate", detail, winner.id, 1.0))
-    return kept, dropped
 
+    def __init__(self, questions: Sequence[Question], blocks: Iterable[Pairs], rule: str) -> None:
+        self._questions, self._blocks, self._rule = questions, blocks, rule
 
-def follow_twins(dropped: Sequence[Dropped], kept: set[str]) -> list[Dropped]:
-    """Let each dropped question name one that is kept: where its twin went too, that one's twin."""
-    onward = {d.question.id: d for d in dropped if d.twin not in ("", d.question.id)}
-    followed = []
-    for one in dropped:
-        last = one
-        while last.twin and last.twin not in kept and last.twin in onward:
-            last = onward[last.twin]
-        via = f"; {one.twin[:12]} went too" if last is not one else ""
-        followed.append(
-            replace(one, twin=last.twin, similarity=last.similarity, detail=one.detail + via)
-        )
-    return followed
+    def __iter__(self) -> Iterator[Pairs]:
+        for pairs in self._blocks:
+            yield pairs.where(~self.is_protected(pairs))
 
-
-def protected(questions: Sequence[Question], pairs: Pairs, rule: str) -> np.ndarray:
-    """Which pairs the rule keeps apart; shape (P,), bool.
-
-    `different_answer` protects where both final answers are known and differ, `different_numbers`
-    where the numbers in the questions do.
-    """
-    if rule == "none" or not len(pairs.left):
-        return np.zeros(len(pairs.left), bool)
-    differ = _answers_differ if rule == "different_answer" else _numbers_differ
-    rows = zip(pairs.left, pairs.right, strict=True)
-    return np.array([differ(questions[i], questions[j]) for i, j in rows])
-
-
-def _answers_differ(one: Question, other: Question) -> bool:
-    first, second = final_answer(one.output), final_answer(other.output)
-    return first is not None and second is not None and not same_answer(first, second)
-
-
-def _numbers_differ(one: Question, other: Question) -> bool:
-    return numbers(one.text) != numbers(other.text)
+    def is_protected(self, pairs: Pairs) -> np.ndarray:
+        """(P,) bool."""
+        if self._rule == "none" or not len(pairs.left):
+            return np.zeros(len(pairs.left), bool)
+        tell, differ = _RULES[self._rule]
+        rows = np.unique(np.concatenate([pairs.left, pairs.right])).tolist()
+        told = {row: tell(self._questions[row]) for row in rows}
+        both = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+        return np.array([differ(told[i], told[j]) for i, j in both])
 
 
 def apply_exclusion(
-    questions: Sequence[Question], rank: np.ndarray, close: Pairs, rule: str
+    questions: Sequence[Question],
+    rank: np.ndarray,
+    close: Iterable[Pairs],
+    rule: str,
+    engine: Engine = HERE,
 ) -> Exclusion:
-    """Greedy by verbosity over the unprotected pairs, all of them over the threshold."""
-    apart = protected(questions, close, rule)
-    bound = close.where(~apart)
-    kept = exclude(rank, bound.left, bound.right)
-    twin = twins(kept, rank, *bound)
-    similarity = np.full(len(questions), np.nan)
-    lookup = {(int(i), int(j)): s for i, j, s in zip(*bound, strict=True)}
-    for row in np.flatnonzero(twin >= 0):
-        i, j = sorted((int(row), int(twin[row])))
-        similarity[row] = lookup[i, j]
-    facts = _guarantees(questions, bound, kept, twin)
-    facts["protected_pairs"] = int((apart & kept[close.left] & kept[close.right]).sum())
-    return Exclusion(kept, twin, similarity, facts)
+    """Greedy by verbosity over the unprotected pairs.
+
+    Args:
+        questions: N of them.
+        rank: (N,) lower stays before higher.
+        close: blocks of pairs over the threshold, read several times.
+        rule: as in `Unprotected`.
+    """
+    bound = Unprotected(questions, close, rule)
+    kept = exclude(rank, bound, engine)
+    twin, similarity = twins(kept, rank, bound)
+    return Exclusion(kept, twin, similarity, _guarantees(questions, close, bound, kept, twin))
 
 
 def _guarantees(
-    questions: Sequence[Question], bound: Pairs, kept: np.ndarray, twin: np.ndarray
+    questions: Sequence[Question],
+    close: Iterable[Pairs],
+    bound: Unprotected,
+    kept: np.ndarray,
+    twin: np.ndarray,
 ) -> dict[str, Any]:
     """The exclusion's promises, checked against the pairs rather than taken on trust."""
-    dropped = np.flatnonzero(~kept).tolist()
-    yields_to = {i: questions[int(twin[i])] for i in dropped}
-    longer = sum(len(questions[i].output) > len(yields_to[i].output) for i in dropped)
-    other = sum(_answers_differ(questions[i], yields_to[i]) for i in dropped)
+    among_kept = apart = 0
+    for pairs in close:
+        both = pairs.where(kept[pairs.left] & kept[pairs.right])
+        num_apart = int(bound.is_protected(both).sum())
+        apart, among_kept = apart + num_apart, among_kept + len(both.left) - num_apart
+    dropped = np.flatnonzero(~kept)
+    longer = other = 0
+    for row, keeper in zip(dropped.tolist(), twin[dropped].tolist(), strict=True):
+        question, yields_to = questions[row], questions[keeper]
+        longer += len(question.output) > len(yields_to.output)
+        other += _answers_differ(final_answer(question.output), final_answer(yields_to.output))
     return {
-        "pairs_over_threshold_among_kept": int((kept[bound.left] & kept[bound.right]).sum()),
-        "dropped_without_kept_neighbour": sum(int(twin[i]) < 0 for i in dropped),
+        "pairs_over_threshold_among_kept": among_kept,
+        "dropped_without_kept_neighbour": int((twin[dropped] < 0).sum()),
         "dropped_although_more_verbose": longer,
         "dropped_with_another_final_answer": other,
+        "protected_pairs": apart,
     }
+
+
+def _final_of(question: Question) -> str | None:
+    return final_answer(question.output)
+
+
+def _answers_differ(first: str | None, second: str | None) -> bool:
+    return first is not None and second is not None and not same_answer(first, second)
+
+
+def _numbers_of(question: Question) -> Any:
+    return numbers(question.text)
+
+
+_RULES: dict[str, tuple[Callable[[Question], Any], Callable[[Any, Any], bool]]] = {
+    "different_answer": (_final_of, _answers_differ),
+    "different_numbers": (_numbers_of, ne),
+}

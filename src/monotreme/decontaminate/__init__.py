@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from monotreme import verdicts
@@ -23,16 +24,14 @@ from monotreme.decontaminate.splits import split_matches, split_row
 from monotreme.encoders import Encoder, encoder_identity, find_encoder
 from monotreme.errors import InputError
 from monotreme.llm_judge import find_service
+from monotreme.mapped import MappedQuestions, open_questions
 from monotreme.recipe import BenchmarkRef
 from monotreme.records import (
     QUESTION_SCHEMA,
     BenchmarkQuestion,
     Counts,
-    Question,
     digest,
     question_row,
-    question_table,
-    read_questions,
 )
 from monotreme.run import Run
 from monotreme.storage import sha256
@@ -93,24 +92,28 @@ def execute(run: Run) -> None:
     table = run.recipe.decontaminate
     service = find_service(table.judge) if table.judge else None
     with run.stage("decontaminate", inputs(run)) as work:
-        questions = read_questions(run.output("curate", "questions.parquet"))
+        path = run.output("curate", "questions.parquet")
+        questions = open_questions(path, run.cache("rows"))
         scored = [read_scored(run, ref) for ref in table.benchmarks]
         items = [item for one in scored for item in one.items]
         encoder, cache = find_encoder(*run.encoder()), run.cache("embeddings")
-        pairs, precision = similar_pairs(questions, items, encoder, table.threshold, cache)
-        matches = judge(questions, items, pairs, table.threshold, _settled(run))
+        pairs, precision = similar_pairs(
+            questions, items, encoder, table.threshold, cache, run.engine
+        )
+        settled = _settled(run)
+        matches = judge(questions, items, pairs, table.threshold, settled, run.engine)
         asked: dict[str, Any] | None = None
         if service:
             matches, asked = ask_about_undecided(matches, service, run.cache("llm_judge"))
         leaked, kept = _drop(questions, matches, table.drop)
         splits = [found for one in scored for found in _between_splits(run, one, encoder)]
-        work.table("questions.parquet", question_table(kept))
+        work.tables("questions.parquet", QUESTION_SCHEMA, questions.tables(kept))
         rows = [{**question_row(m.question), **m.evidence} for m in leaked]
         work.table("leaked.parquet", pa.Table.from_pylist(rows, LEAKED_SCHEMA))
         work.table("pairs.parquet", _pair_table(matches))
         work.table("splits.parquet", _pair_table([m for *_, found in splits for m in found]))
         work.counts = Counts.tally(
-            (q.source for q in kept), ((m.question.source, m.verdict) for m in leaked)
+            questions.column("source")[kept], ((m.question.source, m.verdict) for m in leaked)
         )
         summary = _summary(run, scored, matches, leaked, work.counts)
         summary["between_splits"] = [split_row(*found) for found in splits]
@@ -124,13 +127,13 @@ def execute(run: Run) -> None:
 
 
 def _drop(
-    questions: Sequence[Question], matches: Sequence[Match], drop: Sequence[str]
-) -> tuple[list[Match], list[Question]]:
-    """The gravest match of each question that goes, and the questions that stay."""
+    questions: MappedQuestions, matches: Sequence[Match], drop: Sequence[str]
+) -> tuple[list[Match], np.ndarray]:
+    """The gravest match of each question that goes, and the rows that stay."""
     leaked = [m for _, m in sorted(gravest(matches).items()) if m.verdict in drop]
     gone = {match.question.id for match in leaked}
-    kept = [question for question in questions if question.id not in gone]
-    if not kept:
+    kept = np.flatnonzero([name not in gone for name in questions.column("id")])
+    if not len(kept):
         raise InputError(
             "decontaminate: no question is left", "Drop fewer verdicts, or check the benchmarks"
         )
@@ -166,7 +169,7 @@ def _summary(
             {"id": b.id, "split": b.split, "license": b.license, "num_questions": len(items)}
             for b, _, items in scored
         ],
-        "table": leak_table(matches, sources),
+        "table": leak_table(matches, {s: read[s] for s in sources if s in read}),
         "dropped_by_source": {source: gone[source] for source in sources},
         "rates": rates(read, gone, sources),
         "review": review(matches),

@@ -3,18 +3,22 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from monotreme.decontaminate.finding import Found, Likeness
+from monotreme.engine import HERE, Engine, Shared
 from monotreme.llm_judge import Service, ask
 from monotreme.progress import progress
 from monotreme.records import VERDICTS, BenchmarkQuestion, Judgement, Question, Verdict
-from monotreme.triage import CERTAIN, background, triage
+from monotreme.triage import CERTAIN, Background, background, triage
 from monotreme.verdicts import Settled
 
+PAIRS_AT_ONCE = 64
 EVIDENCE = (
     ("verdict", pa.string()), ("proposed", pa.string()), ("reason", pa.string()),
     ("confidence", pa.float64()), ("reviewers", pa.list_(pa.string())),
@@ -74,6 +78,7 @@ def judge(
     pairs: Found,
     threshold: float,
     settled: Mapping[tuple[str, str], Settled] | None = None,
+    engine: Engine = HERE,
 ) -> list[Match]:
     """Triage every pair, in the pairs' order.
 
@@ -83,18 +88,48 @@ def judge(
     Args:
         settled: (question id, benchmark question id) → what people said.
     """
-    known = background(benchmark)
-    ids = {i: questions[i].id for i, _ in pairs}, {j: benchmark[j].id for _, j in pairs}
+    asked = ((questions[i], benchmark[j], likeness) for (i, j), likeness in pairs.items())
+    parts = iter(lambda: list(islice(asked, PAIRS_AT_ONCE)), [])
+    make = partial(_background, engine.share(list(benchmark)), threshold)
     matches = []
     with progress("Judging pairs", len(pairs)) as done:
-        for (i, j), likeness in pairs.items():
-            proposed = triage(questions[i], benchmark[j], known)
-            if likeness.verbatim == 1 and likeness.similarity <= threshold:
-                proposed = Judgement("duplicate", "contains_text", CERTAIN["contains_text"])
-            said = (settled or {}).get((ids[0][i], ids[1][j]))
-            matches.append(Match(questions[i], benchmark[j], likeness, proposed, said))
-            done(1)
-    return matches
+        for proposed in engine.map(_propose, parts, make):
+            matches += proposed
+            done(len(proposed))
+    return [_with_verdict(match, settled) for match in matches] if settled else matches
+
+
+def _background(
+    benchmark: Shared[list[BenchmarkQuestion]], threshold: float
+) -> tuple[Background, float]:
+    return background(benchmark.value), threshold
+
+
+def _propose(
+    made: tuple[Background, float], part: Sequence[tuple[Question, BenchmarkQuestion, Likeness]]
+) -> list[Match]:
+    known, threshold = made
+    return [
+        Match(question, item, likeness, _proposal(question, item, likeness, known, threshold))
+        for question, item, likeness in part
+    ]
+
+
+def _proposal(
+    question: Question,
+    item: BenchmarkQuestion,
+    likeness: Likeness,
+    known: Background,
+    threshold: float,
+) -> Judgement:
+    if likeness.verbatim == 1 and likeness.similarity <= threshold:
+        return Judgement("duplicate", "contains_text", CERTAIN["contains_text"])
+    return triage(question, item, known)
+
+
+def _with_verdict(match: Match, settled: Mapping[tuple[str, str], Settled]) -> Match:
+    said = settled.get((match.question.id, match.benchmark.id))
+    return replace(match, settled=said) if said else match
 
 
 def ask_about_undecided(

@@ -1,37 +1,46 @@
 """Judged pairs → the figures that a person and the cards read."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from scipy.stats import binomtest
 
 from monotreme.decontaminate.judging import Match, count_verdicts, gravest_verdicts
-from monotreme.records import Verdict
+from monotreme.records import VERDICTS, Verdict
 
 
-def leak_table(matches: Iterable[Match], sources: Sequence[str]) -> list[dict[str, Any]]:
+def leak_table(matches: Iterable[Match], read: Mapping[str, int]) -> list[dict[str, Any]]:
     """Distinct questions by source, benchmark and gravest verdict towards that benchmark.
 
-    Each row has the counts by the verdict that holds, and under `proposed` those by triage's.
+    Each row has the counts by the verdict that holds, the 95 % interval of each as a share of what
+    was read of the source, and under `proposed` the counts by triage's verdict.
+
+    Args:
+        read: source → its questions, in the order of the rows.
     """
     cells: dict[tuple[str, str], list[Match]] = defaultdict(list)
     for match in matches:
         cells[match.benchmark.benchmark, match.question.source].append(match)
     benchmarks = sorted({benchmark for benchmark, _ in cells})
     return [
-        {
-            "source": source,
-            "benchmark": benchmark,
-            **_worst((m.question.id, m.verdict) for m in cells[benchmark, source]),
-            "proposed": _worst(
-                (m.question.id, m.proposed.verdict) for m in cells[benchmark, source]
-            ),
-        }
+        _leak_row(source, benchmark, cells[benchmark, source], num)
         for benchmark in benchmarks
-        for source in sources
+        for source, num in read.items()
         if (benchmark, source) in cells
     ]
+
+
+def _leak_row(source: str, benchmark: str, cell: Sequence[Match], num: int) -> dict[str, Any]:
+    found = _worst((match.question.id, match.verdict) for match in cell)
+    return {
+        "source": source,
+        "benchmark": benchmark,
+        "read": num,
+        **found,
+        "intervals": {verdict: share_interval(count, num) for verdict, count in found.items()},
+        "proposed": _worst((match.question.id, match.proposed.verdict) for match in cell),
+    }
 
 
 def _worst(said: Iterable[tuple[str, Verdict]]) -> dict[str, int]:
@@ -71,11 +80,23 @@ def leaked_ids(matches: Iterable[Match], drop: Collection[Verdict]) -> dict[str,
 
 
 def review(matches: Sequence[Match]) -> dict[str, Any]:
-    """What people did: pairs judged, verdicts of triage's that they changed, and who they are."""
+    """What people did: pairs judged, verdicts of triage's that they changed, and who they are.
+
+    `verdicts` counts the judged pairs by what was proposed and what people then said.
+    """
     judged = [match for match in matches if match.settled]
+    said = Counter((match.proposed.verdict, match.verdict) for match in judged)
     return {
         "pairs": len(matches),
         "judged": len(judged),
-        "changed": sum(match.verdict != match.proposed.verdict for match in judged),
+        "changed": sum(num for (proposed, verdict), num in said.items() if proposed != verdict),
+        "verdicts": [
+            {
+                "proposed": proposed,
+                "judged": {verdict: said[proposed, verdict] for verdict in VERDICTS},
+            }
+            for proposed in VERDICTS
+            if any(said[proposed, verdict] for verdict in VERDICTS)
+        ],
         "reviewers": sorted({name for m in judged if m.settled for name in m.settled.reviewers}),
     }

@@ -5,48 +5,100 @@ without them. The highest similarity of any two views counts.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
+from monotreme.engine import HERE, Engine, Given
+from monotreme.mapped import MappedColumn, spilled
+from monotreme.progress import progress
 from monotreme.records import BenchmarkQuestion, Question
 from monotreme.triage.sides import LEAST_QUESTION, question_alone, split_options
 
 ALONE = "question alone"
+QUESTIONS_AT_ONCE = 2_000
+VIEW_SCHEMA = pa.schema([("row", pa.int64()), ("name", pa.string()), ("text", pa.string())])
 
 
-class View(NamedTuple):
-    """One text of question number `row`; `name` says which part of it that is."""
+@dataclass(frozen=True)
+class Views:
+    """V texts of questions.
 
-    row: int
-    name: str
-    text: str
+    Attributes:
+        row: (V,) the question, ascending.
+        name: (V,) which part of it the text is.
+        texts: V of them; they may lie on disk.
+    """
+
+    row: np.ndarray
+    name: np.ndarray
+    texts: Sequence[str]
+
+    def places(self, row: int) -> range:
+        """Where the views of a question stand."""
+        return range(*np.searchsorted(self.row, [row, row + 1]).tolist())
 
 
-def benchmark_views(benchmark: Sequence[BenchmarkQuestion]) -> list[View]:
+def benchmark_views(benchmark: Sequence[BenchmarkQuestion]) -> Views:
     """Stem; stem and options; passage and stem; and what a long stem asks at its end.
 
     What several questions ask in the same words tells none of them from the others ("Which of these
     weakens the argument?") and is left out.
     """
     views = [
-        View(row, name, text)
+        (row, name, text)
         for row, item in enumerate(benchmark)
         for name, text in _benchmark_texts(item).items()
     ]
-    asked = Counter(view.text for view in views if view.name == ALONE)
-    return [view for view in views if view.name != ALONE or asked[view.text] == 1]
+    asked = Counter(text for _, name, text in views if name == ALONE)
+    views = [view for view in views if view[1] != ALONE or asked[view[2]] == 1]
+    rows, names, texts = zip(*views, strict=True) if views else ((), (), ())
+    return Views(np.array(rows, np.int64), np.array(names, object), texts)
 
 
-def training_views(questions: Sequence[Question]) -> list[View]:
+def training_views(questions: Sequence[Question], folder: Path, engine: Engine = HERE) -> Views:
     """Instruction and input; the instruction; without options; what a long text asks at its end.
 
     Each depends on its question alone: what else is in the set hides no leak.
+
+    Args:
+        folder: where the texts lie while they are used, in a file without a name.
     """
-    return [
-        View(row, name, text)
-        for row, question in enumerate(questions)
+
+    def tables() -> Iterator[pa.Table]:
+        with progress("Cutting questions", len(questions)) as done:
+            parts = parts_of(questions)
+            for table in engine.map(_views_of, parts, Given(None)):
+                yield table
+                done(min(QUESTIONS_AT_ONCE, len(questions)))
+
+    batches = spilled(folder, VIEW_SCHEMA, tables())
+    row = np.concatenate([np.empty(0, np.int64), *(np.asarray(batch["row"]) for batch in batches)])
+    names = [name for batch in batches for name in batch["name"].to_pylist()]
+    return Views(row, np.array(names, object), MappedColumn(batches, "text"))
+
+
+def parts_of(questions: Sequence[Question]) -> Iterator[tuple[int, list[Question]]]:
+    """Some thousands of questions at a time, with the number of the first."""
+    each = iter(questions)
+    start = 0
+    while part := list(islice(each, QUESTIONS_AT_ONCE)):
+        yield start, part
+        start += len(part)
+
+
+def _views_of(_: None, part: tuple[int, list[Question]]) -> pa.Table:
+    start, questions = part
+    views = [
+        {"row": row, "name": name, "text": text}
+        for row, question in enumerate(questions, start)
         for name, text in _training_texts(question).items()
     ]
+    return pa.Table.from_pylist(views, VIEW_SCHEMA)
 
 
 def _benchmark_texts(item: BenchmarkQuestion) -> dict[str, str]:

@@ -1,13 +1,11 @@
 """Evaluate: base, adapter and every merge on the benchmarks, under the paper's protocol.
 
 Records of every question come first (`items.parquet`); `scores.json` and `scores.md` are functions
-of them. A model's records of a benchmark are kept as soon as they are complete, so that a killed
-evaluation goes on where it stopped.
+of them. A model's answers are kept piece by piece, so that a killed evaluation goes on where it stopped,
+and several processes may share the pieces.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,34 +15,16 @@ from monotreme.evaluate.exposure import exposure_digest, read_exposures
 from monotreme.evaluate.summary import EXPOSURE, STAGE, leave, summarise, summarise_again
 from monotreme.records import digest
 from monotreme.rows import BadRow, RawRow, read_file
-from monotreme.run import Run, StageWork
+from monotreme.run import Run
 from monotreme.scoring import tasks
 from monotreme.scoring.deltas import BASE
-from monotreme.scoring.loaded import Loaded
+from monotreme.scoring.pieces import ask
 from monotreme.scoring.protocol import PROTOCOL
 from monotreme.scoring.results import Exposure
-from monotreme.scoring.scorer import Scorer, load_scorer
-from monotreme.scoring.tasks import Task
+from monotreme.scoring.sheets import Candidate, Sheet, way_of
 from monotreme.storage import sha256
 
-TEXT_SCHEMA = pa.schema([pa.field("log_loss", pa.float64()), pa.field("num_tokens", pa.int64())])
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model that is scored.
-
-    Attributes:
-        name: "base", "adapter" or "merged-" and the id of the merge.
-        adapter: folder of the adapter to put on it.
-        digest: what identifies its weights.
-    """
-
-    name: str
-    folder: Path
-    adapter: Path | None
-    digest: str
-    trust_remote_code: bool
+TEXTS = "(texts)"  # the name of their sheet, which no benchmark's id can be
 
 
 def inputs(run: Run) -> dict[str, str]:
@@ -118,38 +98,6 @@ def _text(path: Path, row: RawRow | BadRow) -> str:
     return str(row.values["text"])
 
 
-def _evaluate(
-    run: Run,
-    work: StageWork,
-    loaded: Loaded,
-    candidate: Candidate,
-    asked: Sequence[Task],
-    texts: Sequence[str],
-) -> tuple[list[pa.Table], pa.Table]:
-    """A model's items of each task, and its losses on the texts; it is loaded if any is to do."""
-    settings = run.recipe.evaluate
-    load = partial(loaded.scorer, candidate.folder, candidate.adapter, candidate.trust_remote_code)
-    same = (candidate.digest, settings.precision, str(settings.batch_tokens))
-    keep = partial(tasks.kept, work)
-    items = [
-        keep(
-            f"{candidate.name}-{task.benchmark.id}",
-            [*same, *tasks.asked(task)],
-            partial(tasks.items_of, candidate.name, task, load),
-        )
-        for task in asked
-    ]
-    losses = partial(_losses, candidate.name, texts, load)
-    return items, keep(f"{candidate.name}-texts", [*same, *texts], losses)
-
-
-def _losses(model: str, texts: Sequence[str], load: Callable[[], Scorer]) -> pa.Table:
-    """Loss and tokens of each text; no model is loaded for no texts."""
-    found = load().texts(texts, f"{model} on texts") if texts else []
-    rows = [{"log_loss": loss, "num_tokens": num} for loss, num in found]
-    return pa.Table.from_pylist(rows, TEXT_SCHEMA)
-
-
 def execute(run: Run) -> None:
     """Score every model on every benchmark and write items.parquet, scores.json, scores.md."""
     digests = inputs(run)
@@ -176,22 +124,28 @@ def score(
     with run.stage(STAGE, digests) as work:
         asked = tasks.read_tasks(run, settings.benchmarks)
         texts = _read_texts(run.locate(settings.texts)) if settings.texts is not None else []
-        items: dict[str, list[pa.Table]] = {}
-        losses: dict[str, pa.Table] = {}
-        load = partial(
-            load_scorer, precision=settings.precision, batch_tokens=settings.batch_tokens
+        found = ask(
+            work,
+            candidates,
+            [*map(tasks.sheet_of, asked), Sheet(TEXTS, texts, [()] * len(texts))],
+            precision=settings.precision,
+            batch_tokens=settings.batch_tokens,
+            num_ranks=run.num_gpus,
         )
-        loaded = Loaded(load)
-        for candidate in candidates:
-            name = candidate.name
-            items[name], losses[name] = _evaluate(run, work, loaded, candidate, asked, texts)
-        table = pa.concat_tables(table for own in items.values() for table in own)
-        table = table.replace_schema_metadata(None)
-        scores = summarise(table, losses if texts else {}, run.recipe.seed, exposures)
+        names = [candidate.name for candidate in candidates]
+        table = pa.concat_tables(
+            tasks.items_of(name, task, found[name, task.benchmark.id])
+            for name in names
+            for task in asked
+        )
+        losses = {name: found[name, TEXTS].losses() for name in names if texts}
+        scores = summarise(table, losses, run.recipe.seed, exposures)
         leave(work, table, scores)
         work.counts = tasks.count(asked)
         work.facts = {
             "protocol": PROTOCOL,
             "truncated": scores["truncated"],
-            "scoring": {name: tasks.way_of(own) for name, own in items.items()},
+            "scoring": {
+                name: way_of([found[name, task.benchmark.id] for task in asked]) for name in names
+            },
         }

@@ -1,6 +1,7 @@
 """One model on some benchmarks, without a recipe: what the stage does, in a folder of its own."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from monotreme.records import digest
 from monotreme.rows import ENDINGS
 from monotreme.run import Run
 from monotreme.scoring.protocol import PROTOCOL
+from monotreme.scoring.sheets import Candidate
 from monotreme.storage import sha256
 
 
@@ -30,6 +32,7 @@ def evaluate_model(
     settings: Evaluate,
     out: Path,
     force: bool = False,
+    num_gpus: int = 1,
 ) -> Run:
     """Score a model, with an adapter on it or not; the same call goes on after a kill.
 
@@ -37,6 +40,7 @@ def evaluate_model(
         model: local folder or Hub name.
         out: folder that gets `evaluate/` with items.parquet, scores.json and scores.md.
         force: score again what is up to date, or replace another model's evaluation.
+        num_gpus: processes that score together.
 
     Returns:
         The folder as a run that has nothing but its evaluation.
@@ -45,12 +49,12 @@ def evaluate_model(
         RefusedError: `out` holds a recipe's run, or another model's evaluation.
         InputError, RecipeError, RemoteError: model, adapter or benchmarks cannot be read.
     """
-    run = bare_run(model, settings, out)
+    run = replace(bare_run(model, settings, out), num_gpus=num_gpus)
     ref = run.recipe.train.base
     weights = run.model_digest(ref)
     identity = digest(weights, sha256(adapter)) if adapter else weights
     name = name_of(model, adapter)
-    candidate = evaluate.Candidate(name, run.model(ref), adapter, identity, ref.trust_remote_code)
+    candidate = Candidate(name, run.model(ref), adapter, identity, ref.trust_remote_code)
     digests = {"model": identity, **evaluate.benchmark_digests(run)}
     if not force:
         _check_out(run, identity)

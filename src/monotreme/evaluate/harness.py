@@ -4,6 +4,7 @@ The harness makes the requests and the metrics; what it asks of a model is answe
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ from monotreme.models import beginning
 from monotreme.progress import progress
 from monotreme.recipe import Evaluate
 from monotreme.scoring.scorer import Scorer, load_scorer
-from monotreme.scoring.spans import Span, Tokens, encode_pairs
+from monotreme.scoring.spans import Likelihood, Span, Tokens, encode_pairs
 from monotreme.storage import writing
 
 PREFIX = "lm-eval:"  # before the name of a task that is the harness's
@@ -32,6 +33,16 @@ def check_harness() -> None:
         raise InputError(
             f"tasks that begin with {PREFIX} need lm-evaluation-harness",
             'pip install "monotreme[eval]"',
+        )
+
+
+def check_alone(num_ranks: int) -> None:
+    """Raise RecipeError where several processes are to share the harness's tasks."""
+    size = int(os.environ.get("WORLD_SIZE", num_ranks))
+    if size > 1:
+        raise RecipeError(
+            f"{size} processes cannot share tasks that begin with {PREFIX}",
+            "Evaluate them in one process, such as each task on a GPU of its own",
         )
 
 
@@ -181,8 +192,13 @@ def likelihoods(scorer: Scorer, pairs: Sequence[tuple[str, str]]) -> list[tuple[
     for i, (context, text) in enumerate(pairs):
         if not context:
             spans[i] = _cut(_bare(scorer.tokenizer, text), 1, scorer)
-    scored = scorer.spans([span for span in spans if span is not None], "continuations")
+    scored = _scored(scorer, [span for span in spans if span is not None], "continuations")
     return [(each.log_likelihood, each.greedy) for each in scored]
+
+
+def _scored(scorer: Scorer, spans: Sequence[Span], what: str) -> list[Likelihood]:
+    with progress(what, len(spans)) as advance:
+        return scorer.spans(spans, what, advance)
 
 
 def rolling(scorer: Scorer, texts: Sequence[str]) -> list[float]:
@@ -198,7 +214,7 @@ def rolling(scorer: Scorer, texts: Sequence[str]) -> list[float]:
         cut.append(
             [Span(np.array([*before, *scored], np.int32), len(before)) for before, scored in pairs]
         )
-    told = iter(scorer.spans([span for spans in cut for span in spans], "texts"))
+    told = iter(_scored(scorer, [span for spans in cut for span in spans], "texts"))
     return [sum(next(told).log_likelihood for _ in spans) for spans in cut]
 
 

@@ -1,7 +1,7 @@
 """From records to the stage's files: everything here can be done again without a model."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from monotreme.evaluate.tables import markdown, subject_map
 from monotreme.records import Counts, read_table
-from monotreme.run import Run, StageWork
+from monotreme.run import Run
 from monotreme.scoring.deltas import BASE, delta_rows, perplexity_row, score_rows
 from monotreme.scoring.protocol import PROTOCOL
 from monotreme.scoring.results import Exposure, Row, results_of
 from monotreme.scoring.statistics import Floats
+from monotreme.work import StageWork
 
 STAGE = "evaluate"
 EXPOSURE = "exposure/"  # how the inputs that only the summary reads begin
@@ -21,7 +22,7 @@ EXPOSURE = "exposure/"  # how the inputs that only the summary reads begin
 
 def summarise(
     items: pa.Table,
-    losses: dict[str, pa.Table],
+    losses: Mapping[str, Sequence[Row]],
     seed: int,
     exposures: Mapping[str, Exposure] | None = None,
 ) -> Row:
@@ -33,7 +34,7 @@ def summarise(
         seed: of the bootstrap.
         exposures: what decontaminate found, for the benchmarks that it checked.
     """
-    arrays = {model: _arrays(table) for model, table in losses.items()}
+    arrays = {model: _arrays(rows) for model, rows in losses.items()}
     perplexity = [
         perplexity_row(model, *own, None if model == BASE else arrays[BASE])
         for model, own in arrays.items()
@@ -41,8 +42,9 @@ def summarise(
     return _scores(items, perplexity, seed, exposures)
 
 
-def _arrays(table: pa.Table) -> tuple[Floats, Floats]:
-    return np.asarray(table["log_loss"], np.float64), np.asarray(table["num_tokens"], np.float64)
+def _arrays(rows: Sequence[Row]) -> tuple[Floats, Floats]:
+    losses, sizes = ([row[key] for row in rows] for key in ("log_loss", "num_tokens"))
+    return np.array(losses, np.float64), np.array(sizes, np.float64)
 
 
 def _scores(

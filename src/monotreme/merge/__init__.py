@@ -19,14 +19,15 @@ from monotreme.merge.adapter import Slot, read_adapter
 from monotreme.merge.asked import Asked, check, digests_of, read_asked
 from monotreme.merge.choose import choose
 from monotreme.merge.files import DTYPES
-from monotreme.merge.preview import preview_of
+from monotreme.merge.preview import ingredients, preview_of, rounded
 from monotreme.merge.target import Target, read_target
 from monotreme.merge.verify import fits_memory, smoke, tolerance, verify
 from monotreme.merge.write import Tally, Written, copy_companions, write_merged
 from monotreme.records import Counts, digest
-from monotreme.run import Run, StageWork, versions
+from monotreme.run import Run, versions
 from monotreme.scoring.tasks import benchmark_digests
 from monotreme.storage import resuming, sha256, writing
+from monotreme.work import StageWork
 
 __all__ = [
     "execute",
@@ -99,25 +100,18 @@ def _facts(
         "num_weights": sum(math.prod(tensor.shape) for tensor in target.tensors.values()),
         "dtypes": sorted({target.tensors[name].dtype for name in adapter}),
         "bytes": sum(tensor.num_bytes for tensor in target.tensors.values()),
-        "delta_norm_ratio": _rounded(math.sqrt(tally.delta_square / tally.weight_square)),
-        "unchanged_share": _rounded(tally.num_unchanged / tally.num_adapted),
+        "delta_norm_ratio": rounded(math.sqrt(tally.delta_square / tally.weight_square)),
+        "unchanged_share": rounded(tally.num_unchanged / tally.num_adapted),
     }
 
 
-def _rounded(value: float) -> float:
-    """Six figures: the last bits of a norm depend on the machine."""
-    return float(f"{value:.6g}")
-
-
-def _all_asked(run: Run) -> list[Asked]:
+def _all_asked(run: Run, base: Target) -> list[Asked]:
     """Every merge and candidate of the recipe; each fits, or differs as the recipe accepts.
 
     Raises:
         InputError, MismatchError, RefusedError: as `execute`.
     """
-    settings = run.recipe.merge
-    base = read_target(run.model(run.recipe.train.base))
-    found = [read_asked(run, into) for into in settings.every]
+    found = [read_asked(run, into) for into in run.recipe.merge.every]
     for asked in found:
         check(asked, base)
     return found
@@ -147,7 +141,8 @@ def execute(run: Run) -> None:
         RefusedError: the adapter or a target has a feature that a merge cannot express, or a target
             differs from the base in what the recipe does not accept.
     """
-    asked = {each.name: each for each in _all_asked(run)}
+    base = read_target(run.model(run.recipe.train.base))
+    asked = {each.name: each for each in _all_asked(run, base)}
     digests = inputs(run)
     candidates = [asked[into.id] for into in run.recipe.merge.candidates]
     with run.stage(NAME, digests) as work:
@@ -158,7 +153,7 @@ def execute(run: Run) -> None:
             facts = _merged_once(work, asked[name], digests)
             known = {f"{name}/{file}": sha for file, sha in facts.pop("sha256").items()}
             work.register(name, known=known)
-            work.facts[name] = facts
+            work.facts[name] = {**facts, **ingredients(asked[name], base)}
         read = [name for name, each in asked.items() for _ in each.target.tensors]
         dropped = [(name, "not_chosen") for name in read if name not in made]
         work.counts = Counts.tally([name for name in read if name in made], dropped)

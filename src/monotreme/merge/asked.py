@@ -47,6 +47,13 @@ class Asked:
     def name(self) -> str:
         return self.into.id
 
+    @property
+    def labels(self) -> list[str]:
+        """What the recipe calls the adapters, in their order."""
+        every = [("trained here", self.into.weight)]
+        every += [(other.path, other.weight) for other in self.into.adapters]
+        return [name for name, weight in every if weight != 0]
+
     @cached_property
     def slots(self) -> Mapping[str, Slot]:
         """What the adapters together hold for each weight.
@@ -71,12 +78,16 @@ class Asked:
         return len(self.adapters) == 1 and self.adapters[0][1] == 1
 
     @contextmanager
-    def as_adapter(self) -> Iterator[Path]:
-        """A folder with one adapter that is all of them together, while the block lasts."""
+    def as_adapter(self, where: Path | None = None) -> Iterator[Path]:
+        """A folder with one adapter that is all of them together, while the block lasts.
+
+        Args:
+            where: it is made, should it not be there already; None for this machine alone.
+        """
         if self.is_whole:
             yield self.adapters[0][0]
             return
-        with TemporaryDirectory() as temporary:
+        with TemporaryDirectory(dir=where) as temporary:
             write_joined(self.adapters, joined := Path(temporary) / "adapter")
             yield joined
 

@@ -5,28 +5,27 @@ target share one load. The best mean score wins. What cannot be told from the be
 the paired difference reaches zero) is level with it, and of those that are level the simplest is taken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from monotreme.encoders import find_encoder
 from monotreme.errors import InputError
 from monotreme.merge.asked import Asked
-from monotreme.records import read_questions
+from monotreme.records import digest, read_questions
 from monotreme.rows import BadRow, read_file
-from monotreme.run import Run, StageWork
+from monotreme.run import Run
 from monotreme.scoring.deltas import MEAN, delta_rows, score_rows
-from monotreme.scoring.loaded import Loaded
+from monotreme.scoring.pieces import ask
 from monotreme.scoring.results import Results, Row, results_of
-from monotreme.scoring.scorer import load_scorer
-from monotreme.scoring.tasks import Task, items_of, kept, read_tasks
-from monotreme.scoring.tasks import asked as asked_of
+from monotreme.scoring.sheets import Candidate
+from monotreme.scoring.tasks import items_of, read_tasks, sheet_of
 from monotreme.similar import Texts, similar_between
-from monotreme.storage import sha256
+from monotreme.storage import sha256, storage_errors
+from monotreme.work import StageWork
 
 ALONE = " alone"  # after a target's name: the target without any adapter
 
@@ -42,13 +41,21 @@ def choose(run: Run, work: StageWork, candidates: Sequence[Asked]) -> Row:
     """
     tasks = read_tasks(run, run.recipe.merge.select)
     settings = run.recipe.evaluate
-    precision, budget = settings.precision, settings.batch_tokens
-    loaded = Loaded(partial(load_scorer, precision=precision, batch_tokens=budget))
-    tables: list[pa.Table] = []
-    for target, alone in alone_names(candidates).items():
-        mine = [each for each in candidates if each.target.folder == target]
-        tables += _items(work, loaded, alone, mine, tasks, (precision, str(budget)))
-    items = pa.concat_tables(tables).replace_schema_metadata(None)
+    with ExitStack() as stack:
+        scored = list(_scored(candidates, work.folder / "parts", stack))
+        found = ask(
+            work,
+            scored,
+            list(map(sheet_of, tasks)),
+            precision=settings.precision,
+            batch_tokens=settings.batch_tokens,
+            num_ranks=run.num_gpus,
+        )
+    items = pa.concat_tables(
+        items_of(each.name, task, found[each.name, task.benchmark.id])
+        for each in scored
+        for task in tasks
+    )
     choice = decide(results_of(items), candidates, run.recipe.seed)
     overlaps = {each.name: overlap(run, each) for each in candidates}
     for row in choice["candidates"]:
@@ -59,32 +66,22 @@ def choose(run: Run, work: StageWork, candidates: Sequence[Asked]) -> Row:
     return choice
 
 
-def _items(
-    work: StageWork,
-    loaded: Loaded,
-    alone: str,
-    candidates: Sequence[Asked],
-    tasks: Sequence[Task],
-    settings: Sequence[str],
-) -> list[pa.Table]:
-    """The records of candidates with one target, and of the target, which is called `alone`."""
-    target = candidates[0]
-    model = sha256(target.target.folder)  # its tokenizer and settings decide scores too
-    found = []
+def _scored(asked: Sequence[Asked], where: Path, stack: ExitStack) -> Iterator[Candidate]:
+    """Every target alone, as it is called then, and behind it the candidates that change it.
 
-    def ask(name: str, adapter: Any, same: Sequence[str]) -> None:
-        load = partial(loaded.scorer, target.target.folder, adapter, target.trust)
-        for task in tasks:
-            make = partial(items_of, name, task, load)
-            key = [model, *same, *settings, *asked_of(task)]
-            found.append(kept(work, f"{name}-{task.benchmark.id}", key, make))
-
-    ask(alone, None, [])
-    for each in candidates:
-        with each.as_adapter() as adapter:
+    Args:
+        where: what is there only while the stack is open is made, for every process to find it.
+    """
+    with storage_errors(where):
+        where.mkdir(parents=True, exist_ok=True)
+    for target, alone in alone_names(asked).items():
+        mine = [each for each in asked if each.target.folder == target]
+        model, trust = sha256(target), mine[0].trust  # tokenizer and settings decide scores too
+        yield Candidate(alone, target, None, model, trust)
+        for each in mine:
+            adapter = stack.enter_context(each.as_adapter(where))
             parts = [f"{sha256(folder)} {weight}" for folder, weight in each.adapters]
-            ask(each.name, adapter, parts)
-    return found
+            yield Candidate(each.name, target, adapter, digest(model, *parts), trust)
 
 
 def alone_names(candidates: Sequence[Asked]) -> dict[Path, str]:

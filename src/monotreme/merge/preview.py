@@ -101,29 +101,44 @@ def preview_of(asked: Asked, base: Target, folder: Path) -> dict[str, Any]:
     """
     slots, target = asked.slots, asked.target
     check_fit(target, base, {} if asked.models else slots, asked.name)
-    found = differences(target, base)
-    adapters = [read_adapter(*weighted) for weighted in asked.adapters]
-    need = needs(target, folder)
+    told, need = ingredients(asked, base), needs(target, folder)
     return {
         "id": asked.name,
         "model": asked.into.model,
         "num_adapted": len(slots),
         "num_tensors": len(target.tensors),
+        **told,
+        "unchanged_share": unchanged_share(target, slots),
+        "refused": sorted(not_accepted(told["differences"], asked.into.accept)),
+        "bytes": need.num_bytes,
+        "free_bytes": need.free_bytes,
+        "seconds": need.seconds,
+    }
+
+
+def ingredients(asked: Asked, base: Target) -> dict[str, Any]:
+    """How large the adapters' deltas are and how they agree, and where the target is not the base.
+
+    Nothing but the adapters and the headers of the models is read. Figures are rounded to six: their
+    last bits depend on the machine.
+    """
+    adapters = [read_adapter(*weighted) for weighted in asked.adapters]
+    return {
         "adapters": [
-            {"adapter": str(path), "weight": weight, "norm": _norm(slots)}
-            for (path, weight), slots in zip(asked.adapters, adapters, strict=True)
+            {"adapter": name, "weight": weight, "norm": rounded(_norm(slots))}
+            for name, (_, weight), slots in zip(asked.labels, asked.adapters, adapters, strict=True)
         ],
         "pairs": [
             {"first": i, "second": j, **_compared(adapters[i], adapters[j])}
             for i, j in combinations(range(len(adapters)), 2)
         ],
-        "unchanged_share": unchanged_share(target, slots),
-        "differences": {name: list(pair) for name, pair in found.items()},
-        "refused": sorted(not_accepted(found, asked.into.accept)),
-        "bytes": need.num_bytes,
-        "free_bytes": need.free_bytes,
-        "seconds": need.seconds,
+        "differences": {n: list(pair) for n, pair in differences(asked.target, base).items()},
     }
+
+
+def rounded(value: float) -> float:
+    """Six figures."""
+    return float(f"{value:.6g}")
 
 
 def _plain(slots: Mapping[str, Slot]) -> dict[str, Factors]:
@@ -147,6 +162,6 @@ def _compared(first: Mapping[str, Slot], second: Mapping[str, Slot]) -> dict[str
     both = sorted(ours.keys() & theirs.keys())
     conflicts = [sign_conflicts(ours[name], theirs[name], first[name].shape) for name in both]
     return {
-        "cosine": cosine([(ours[name], theirs[name]) for name in both]),
-        "sign_conflicts": sum(conflicts) / len(conflicts) if conflicts else 0.0,
+        "cosine": rounded(cosine([(ours[name], theirs[name]) for name in both])),
+        "sign_conflicts": rounded(sum(conflicts) / len(conflicts)) if conflicts else 0.0,
     }

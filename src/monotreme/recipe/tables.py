@@ -308,7 +308,8 @@ class Evaluate(Table):
     """Base, adapter and merges on the benchmarks, under the paper's protocol."""
 
     benchmarks: Benchmarks = Field(
-        default_factory=_paper_benchmarks, description="Default: decontaminate.benchmarks."
+        default_factory=_paper_benchmarks,
+        description="What is scored; where absent, what decontaminate checks.",
     )
     texts: str | None = Field(
         None, description="Held-out text (JSON Lines with `text`) to measure perplexity on."
@@ -327,6 +328,9 @@ class Release(Table):
     )
     private: bool = Field(True, description="Whether pushed repositories are private.")
     title: str | None = Field(None, description="Title of the cards; default: the recipe's name.")
+    language: list[Annotated[str, Field(pattern=r"^([a-z]{2,3}|code|multilingual)$")]] = Field(
+        default_factory=list, description="Of the questions, for the cards: ISO 639 codes."
+    )
     intended_use: str | None = Field(None, description="For the cards, in your words.")
     limitations: str | None = Field(None, description="For the cards, in your words.")
 

@@ -1,28 +1,31 @@
 """release: cards, licences and files, ready to publish (paper, section 6).
 
 `dataset/`, `adapter/` and a `merged-<id>/` for each merge that the recipe names are whole
-repositories: files, README.md and recipe.yaml. `manifest.json` holds the size and SHA-256 of each.
+repositories: files, README.md and recipe.yaml; beside them croissant.json and, where one licence does
+not cover the set, LICENSE.md; of a model .eval_results. `manifest.json` holds size and SHA-256 of each.
 """
 
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from monotreme.benchmarks import benchmark_of
 from monotreme.errors import InputError, RecipeError
+from monotreme.recall import FILE as SELF_TEST
+from monotreme.recall import self_tested
 from monotreme.recipe import dump_recipe
 from monotreme.records import Counts, digest, read_table
-from monotreme.release.cards import (
-    Evidence,
-    adapter_card,
-    dataset_card,
-    merged_card,
-    source_rows,
-)
+from monotreme.release import croissant, licensing
+from monotreme.release.cards import adapter_card, dataset_card, license_page, merged_card
+from monotreme.release.evidence import DataFile, Evidence, Scored, on_hub, source_rows
+from monotreme.release.intact import check_records
+from monotreme.release.matter import eval_results
 from monotreme.run import Run
 from monotreme.sources import SOURCES
 from monotreme.storage import sha256
@@ -42,7 +45,7 @@ def inputs(run: Run) -> dict[str, str]:
         "evaluate": ["scores.json"],
         "merge": list(_named_merges(run)),
     }
-    tested = {"self_test.json": digest(json.dumps(found))} if (found := _self_test(run)) else {}
+    tested = {SELF_TEST: digest(json.dumps(found))} if (found := self_tested(run)) else {}
     return {
         **tested,
         "recipe": digest(dump_recipe(run.recipe), json.dumps(_revisions(run))),
@@ -90,18 +93,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _self_test(run: Run) -> list[dict[str, Any]]:
-    """What `decontaminate --self-test` found; nothing where it was not of this very check."""
-    path = run.folder / "self_test.json"
-    if not path.exists():
-        return []
-    test, record = _read_json(path), run.record("decontaminate")
-    same = test["settings"] == record["settings"] and test["versions"] == record["versions"]
-    return (
-        list(test["found"]) if same and test["inputs"].items() <= record["inputs"].items() else []
-    )
-
-
 def _evidence(run: Run, questions: pa.Table) -> Evidence:
     records = {stage: run.record(stage) for stage in RECORDS}
     leaks = _read_json(run.output("decontaminate", "leaks.json"))
@@ -113,11 +104,12 @@ def _evidence(run: Run, questions: pa.Table) -> Evidence:
         release=run.recipe.release.model_dump(mode="json"),
         records=records,
         leaks=leaks,
-        self_test=_self_test(run),
+        self_test=self_tested(run),
         scores=_read_json(run.output("evaluate", "scores.json")),
+        scored=_scored(run, records["evaluate"]["inputs"]),
         sources=source_rows(
             zip(*columns, strict=True),
-            records["curate"]["counts"]["by_source"],
+            records["curate"],
             leaks["dropped_by_source"],
         ),
         base=_hub_name(base_digest),
@@ -126,10 +118,19 @@ def _evidence(run: Run, questions: pa.Table) -> Evidence:
     )
 
 
+def _scored(run: Run, digests: Mapping[str, str]) -> dict[str, Scored]:
+    """The benchmarks that evaluate read from the Hub, by id."""
+    found = {}
+    for ref in run.recipe.evaluate.benchmarks:
+        if read := on_hub(digests.get(f"benchmark/{ref.id}")):
+            known = benchmark_of(ref)
+            found[ref.id] = Scored(read[0], known.config, known.split, read[1], ref.limit is None)
+    return found
+
+
 def _hub_name(model_digest: str) -> str | None:
-    """`name` of the digest `name@commit` that a Hub model has; a local folder has a bare SHA-256."""
-    name, at, _ = model_digest.rpartition("@")
-    return name if at else None
+    found = on_hub(model_digest)
+    return found[0] if found else None
 
 
 def _data_source(source: str) -> str:
@@ -137,26 +138,40 @@ def _data_source(source: str) -> str:
     return SOURCES[source].data_source if source in SOURCES else source
 
 
-def _write_dataset(folder: Path, questions: pa.Table, card: str, recipe: str) -> None:
+def _write_dataset(folder: Path, questions: pa.Table, evidence: Evidence, recipe: str) -> None:
     (folder / "data").mkdir(parents=True)
     columns = {name: questions[name] for name in ("input", "output", "instruction")}
     columns["data_source"] = pa.array(
         map(_data_source, questions["source"].to_pylist()), pa.string()
     )
-    tables = {"train": pa.table(columns), "provenance": questions.select(PROVENANCE)}
-    for name, table in tables.items():
-        pq.write_table(table, folder / "data" / f"{name}.parquet", compression="zstd")
-    _write_texts(folder, card, recipe)
+    files = {
+        "default": _write_table(folder, "data/train.parquet", pa.table(columns)),
+        "provenance": _write_table(folder, "data/provenance.parquet", questions.select(PROVENANCE)),
+    }
+    texts = {"README.md": dataset_card(evidence, files), "recipe.yaml": recipe}
+    if licensing.needs_page(evidence.sources):
+        texts[licensing.FILE] = license_page(evidence)
+    _write_texts(folder, texts)
+    described = croissant.croissant(evidence, folder, files)
+    text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+    _write_texts(folder, {croissant.FILE: text})
 
 
-def _write_model(folder: Path, source: Path, card: str, recipe: str) -> None:
-    """The files of a model folder with our card in place of any that came with them."""
+def _write_table(folder: Path, name: str, table: pa.Table) -> DataFile:
+    path = folder / name
+    pq.write_table(table, path, compression="zstd")
+    columns = {field.name: str(field.type) for field in table.schema}
+    return DataFile(name, columns, table.num_rows, table.nbytes, path.stat().st_size, sha256(path))
+
+
+def _write_model(folder: Path, source: Path, texts: Mapping[str, str]) -> None:
+    """The files of a model folder with our texts in place of any card that came with them."""
     for path in sorted(p for p in source.rglob("*") if p.is_file()):
-        place = folder / path.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if path.name != "README.md":
-            _link(path, place)
-    _write_texts(folder, card, recipe)
+        name = path.relative_to(source)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.as_posix() not in texts:
+            _link(path, folder / name)
+    _write_texts(folder, texts)
 
 
 def _link(source: Path, place: Path) -> None:
@@ -167,9 +182,10 @@ def _link(source: Path, place: Path) -> None:
         shutil.copyfile(source, place)
 
 
-def _write_texts(folder: Path, card: str, recipe: str) -> None:
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+def _write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def execute(run: Run) -> None:
@@ -178,7 +194,9 @@ def execute(run: Run) -> None:
     Raises:
         InputError: an earlier stage has not finished, or its files cannot be read.
         RecipeError: `release.merged` names a merge that the recipe does not make.
+        MismatchError: a file of an earlier stage is not what its record says.
     """
+    check_records(run, RECORDS)
     questions = read_table(run.output("decontaminate", "questions.parquet"))
     recipe = dump_recipe(run.recipe)
     merges = _named_merges(run)
@@ -186,15 +204,17 @@ def execute(run: Run) -> None:
     evidence = _evidence(run, questions)
     with run.stage(NAME, given) as work:
         with work.file("dataset") as folder:
-            _write_dataset(folder, questions, dataset_card(evidence), recipe)
+            _write_dataset(folder, questions, evidence, recipe)
         with work.file("adapter") as folder:
-            source = run.output("train", "adapter")
-            _write_model(folder, source, adapter_card(evidence), recipe)
+            texts = {"README.md": adapter_card(evidence), "recipe.yaml": recipe}
+            texts |= eval_results(evidence, "adapter")
+            _write_model(folder, run.output("train", "adapter"), texts)
         for name in merges:
             into = _hub_name(evidence.records["merge"]["inputs"][f"into/{name}"])
+            texts = {"README.md": merged_card(evidence, name, into), "recipe.yaml": recipe}
+            texts |= eval_results(evidence, f"merged-{name}")
             with work.file(f"merged-{name}") as folder:
-                source = run.output("merge", name)
-                _write_model(folder, source, merged_card(evidence, name, into), recipe)
+                _write_model(folder, run.output("merge", name), texts)
         files = [{"path": path, **entry} for path, entry in work.outputs.items()]
         work.json("manifest.json", files)
         work.counts = Counts.tally(questions["source"].to_pylist(), [])

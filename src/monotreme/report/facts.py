@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from monotreme.licenses import COMMERCIAL, permits
+from monotreme.recall import self_tested
 from monotreme.recipe import dump_recipe
 from monotreme.records import read_table
 from monotreme.report import terminal
@@ -15,6 +17,7 @@ from monotreme.run import Run
 
 Facts = dict[str, Any]
 
+ALL = "all"  # the row that sums up the others
 BARS = 50  # of a histogram, from 0 to 1
 EXAMPLES = 24  # rows of a table of examples
 POINTS = 300  # of the curve of speed
@@ -24,10 +27,13 @@ QUESTIONS = ("decontaminate", "curate")  # who holds the set as it stands, the l
 ORIGIN = ("seed", "settings_digest", "inputs", "outputs", "versions")
 
 
-def facts(run: Run) -> Facts:
+def facts(run: Run, price_per_hour: float | None = None) -> Facts:
     """All that the finished stages left, as plain JSON; a stage that has not run has no part.
 
     The same records give the same dict; no time of day is in it.
+
+    Args:
+        price_per_hour: of a GPU, or of the machine where there is none; None where nobody said it.
 
     Raises:
         InputError: no stage has finished, or a file of one is missing.
@@ -39,6 +45,7 @@ def facts(run: Run) -> Facts:
     told: Facts = {
         "name": run.recipe.name,
         "stages": done,
+        "time": _time(done, price_per_hour),
         "similarity": {s: _similarity(run, s, settings[s]) for s in QUESTIONS if s in done},
         "examples": {
             what: _examples(run, what)
@@ -58,6 +65,8 @@ def facts(run: Run) -> Facts:
     }
     if holder := next((stage for stage in QUESTIONS if stage in done), None):
         told["licenses"] = _licenses(run, holder)
+    if "decontaminate" in done:
+        told["self_test"] = self_tested(run)
     if "leaks" in found:
         told["leaks"] = {k: v for k, v in found["leaks"].items() if k != "leaked_benchmark_ids"}
     if "train" in done:
@@ -88,6 +97,21 @@ def comparison_facts(found: Facts, counts: list[str], picture: str | None) -> Fa
     }
 
 
+def _time(stages: Facts, price_per_hour: float | None) -> list[Facts]:
+    """A row a stage and one of all: hours are seconds × processes; a price where one was stated."""
+    rows = []
+    for stage, one in stages.items():
+        processes = one["facts"].get("num_ranks", 1)
+        hours = one["seconds"] * processes / 3600
+        gib = one["peak_bytes"] / 2**30
+        rows.append({"stage": stage, "seconds": one["seconds"], "processes": processes, "hours": hours, "peak_gib": gib})  # fmt: skip
+    sums = {key: sum(row[key] for row in rows) for key in ("seconds", "hours")}
+    rows.append({"stage": ALL, **sums, "processes": None, "peak_gib": None})
+    if price_per_hour is None:
+        return rows
+    return [{**row, "price": row["hours"] * price_per_hour} for row in rows]
+
+
 def _similarity(run: Run, stage: str, settings: Facts) -> Facts:
     """Pairs by similarity in bars of 1/BARS, from the first bar that holds any."""
     column = read_table(run.output(stage, "pairs.parquet"), columns=["similarity"])["similarity"]
@@ -105,19 +129,21 @@ def _similarity(run: Run, stage: str, settings: Facts) -> Facts:
 
 
 def _examples(run: Run, what: str) -> list[Facts]:
-    """Of each source and reason the row least like what it yields to: the one to doubt first."""
+    """Of each source and reason the row least like what it yields to, the one to doubt first."""
     table = read_table(run.output(*terminal.ROWS[what]))
     kind = "verdict" if what == "leaked" else "reason"
     table = table.sort_by([("similarity", "ascending"), ("id", "ascending")])
     first: dict[tuple[str, str], int] = {}
     for number, row in enumerate(table.select(["source", kind]).to_pylist()):
         first.setdefault((row["source"], row[kind]), number)
-    wanted = [first[key] for key in sorted(first)][:EXAMPLES]
+    wanted = sorted(first.values())[:EXAMPLES]
     rows = table.take(pa.array(wanted, pa.int64())).to_pylist()
     return [
         {
             **{key: row[key] for key in ("id", "source", "reason", "similarity")},
             "verdict": row.get("verdict"),
+            "proposed": row.get("proposed"),
+            "reviewers": row.get("reviewers", []),
             "dropped": terminal.asked_and_answered(row),
             "because": terminal.because(row),
         }
@@ -133,8 +159,14 @@ def _licenses(run: Run, stage: str) -> list[Facts]:
     questions = Counter((row["source"], row["license"]) for row in rows)
     written = Counter((row["source"], row["license"]) for row in rows if row["llm_written"])
     return [
-        {"source": key[0], "license": key[1], "questions": num, "llm_written": written[key]}
-        for key, num in sorted(questions.items())
+        {
+            "source": source,
+            "license": name,
+            "questions": num,
+            "llm_written": written[source, name],
+            "commercial": permits(name, COMMERCIAL),
+        }
+        for (source, name), num in sorted(questions.items())
     ]
 
 

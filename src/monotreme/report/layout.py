@@ -37,7 +37,14 @@ class Code:
     text: str
 
 
-Block = str | Table | Figure | Code  # a plain text is a paragraph
+@dataclass(frozen=True)
+class Glance:
+    """A few figures to see first: (figure as text, what it is)."""
+
+    figures: Sequence[tuple[str, str]]
+
+
+Block = str | Table | Figure | Code | Glance  # a plain text is a paragraph
 Parts = Iterator[tuple[str, list[Any]]]  # titles, and the blocks under each
 
 

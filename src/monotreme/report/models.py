@@ -17,12 +17,21 @@ from monotreme.report.layout import (
 )
 
 MEAN = "mean"  # the row of scores.json that is no benchmark
+MANY = 20  # rows of a table that is folded
+LONGEST = 60  # characters of a model's setting that are shown
 
 
 def parts(told: Facts) -> Parts:
     """Titles and blocks, of the stages that have run."""
     for make in (_training, _merges, _choice, _scores, _by_subject):
         yield from make(told)
+
+
+def whole(told: Facts) -> list[Facts]:
+    """The difference of each model on everything: the mean of the benchmarks, or the only one."""
+    deltas = told.get("evaluation", {}).get("deltas", [])
+    several = len({row["benchmark"] for row in deltas} - {MEAN}) > 1
+    return [row for row in deltas if (row["benchmark"] == MEAN) == several]
 
 
 TRAINING = {
@@ -81,7 +90,43 @@ def _merges(told: Facts) -> Parts:
     ]
     head = ["merge", "tensors changed", "copied", "weights", "change / weights (norms)"]
     head += ["elements unchanged", "largest difference to the adapter", "allowed"]
-    yield "Merges", [Table(head, rows)]
+    yield "Merges", [Table(head, rows), *_ingredients(told["stages"]["merge"]["facts"])]
+
+
+def _ingredients(merges: Facts) -> Iterator[str | Table]:
+    """What goes into each merge: the adapters, how they agree, and how the target differs."""
+    adapters = [
+        (name, each["adapter"], f"{each['weight']:g}", figure(each["norm"]))
+        for name, one in merges.items()
+        for each in one.get("adapters", ())
+    ]
+    if adapters:
+        yield Table(["merge", "adapter", "weight", "norm of its delta"], adapters, 2)
+    pairs = [
+        (name, *(one["adapters"][pair[side]]["adapter"] for side in ("first", "second")), f"{pair['cosine']:+.3f}", share(pair["sign_conflicts"]))
+        for name, one in merges.items()
+        for pair in one.get("pairs", ())
+    ]  # fmt: skip
+    if pairs:
+        yield (
+            "Adapters of one merge beside each other, in the weights that both change; the share of "
+            "elements that they move in opposite directions is of a sample of rows."
+        )
+        head = ["merge", "adapter", "and adapter", "cosine of deltas", "opposite directions"]
+        yield Table(head, pairs, 3)
+    differences = [
+        (name, setting, *(_shown(side) for side in sides))
+        for name, one in merges.items()
+        for setting, sides in one.get("differences", {}).items()
+    ]
+    if differences:
+        yield "Settings in which the model that was merged into is not the base, as the recipe accepts:"
+        yield Table(["merge", "setting", "of the base", "of the model"], differences, 4)
+
+
+def _shown(setting: Any) -> str:
+    text = " ".join(str(setting).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 def _proof(verify: Facts) -> tuple[str, str]:
@@ -154,7 +199,8 @@ def _exposure(scores: Iterable[Facts]) -> Iterator[str | Table]:
     ]  # fmt: skip
     if rows:
         yield "Questions with a duplicate among the training questions before they were dropped (leaked), perhaps one (gray), and none (clean). In points, with 95 % intervals."
-        yield Table(["model", "benchmark", "questions were", "number", "score", "95 % interval"], rows, 3)  # fmt: skip
+        head = ["model", "benchmark", "questions were", "number", "score", "95 % interval"]
+        yield Table(head, rows, 3, folded="Scores of all models" if len(rows) > MANY else "")
 
 
 def _by_subject(told: Facts) -> Parts:
@@ -170,11 +216,17 @@ def _by_subject(told: Facts) -> Parts:
     blocks += _subjects(found.get("scores", ()))
     yield "By subject", blocks
     lines = [
-        (row["model"], f"{row['perplexity']:.3f}", f"{row['log_loss']:.4f} ± {row['stderr']:.4f}", f"{row['num_tokens']:,}")
+        (row["model"], f"{row['perplexity']:.3f}", f"{row['log_loss']:.4f} ± {row['stderr']:.4f}", _change(row), f"{row['num_tokens']:,}")
         for row in found.get("perplexity", ())
     ]  # fmt: skip
     if lines:
-        yield "Perplexity on held-out text", [Table(["model", "perplexity", "log-loss", "tokens"], lines)]  # fmt: skip
+        yield "Perplexity on held-out text", [Table(["model", "perplexity", "log-loss", "change of it", "tokens"], lines)]  # fmt: skip
+
+
+def _change(row: Facts) -> str:
+    if row["delta_log_loss"] is None:
+        return ""
+    return f"{row['delta_log_loss']:+.4f} ± {row['delta_stderr']:.4f}"
 
 
 def _subjects(scores: Sequence[Facts]) -> Iterator[Table]:
@@ -190,4 +242,5 @@ def _subjects(scores: Sequence[Facts]) -> Iterator[Table]:
         for key in dict.fromkeys(key[:2] for key in cells)
     ]
     if rows:
-        yield Table(["benchmark", "subject", *models], rows, 2)
+        folded = "Scores of all subjects" if len(rows) > MANY else ""
+        yield Table(["benchmark", "subject", *models], rows, 2, folded=folded)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from monotreme.printable import markdown_text, printable
 from monotreme.report.facts import Facts
-from monotreme.report.layout import Code, Figure, Table
+from monotreme.report.layout import Code, Figure, Glance, Table
 from monotreme.report.sections import sections
 from monotreme.storage import writing
 
@@ -48,7 +48,9 @@ def _render(template: str, told: Facts) -> str:
 
 
 def _kind(block: Any) -> str:
-    return {Table: "table", Figure: "figure", Code: "code"}.get(type(block), "words")
+    return {Table: "table", Figure: "figure", Code: "code", Glance: "glance"}.get(
+        type(block), "words"
+    )
 
 
 def _fenced(text: str) -> Markup:

@@ -32,8 +32,10 @@ def _questions(told: Facts) -> Parts:
         for stage, one in zip(done, counts, strict=True)
         for reason, num in sorted(one["by_reason"].items())
     ]
-    tables = [Table(head, rows), *([Table(["stage", "reason", "dropped"], why, 2)] if why else [])]
-    yield "From what was read to what was kept", tables
+    blocks: list[Any] = [Table(head, rows)]
+    blocks += [Table(["stage", "reason", "dropped"], why, 2)] if why else []
+    blocks += [f"Warning: {loss}." for one in told["stages"].values() for loss in one["facts"].get("heavy_losses", ())]  # fmt: skip
+    yield "From what was read to what was kept", blocks
     if "curate" in told["stages"]:
         yield "What the exclusion guarantees", list(_guarantees(told["stages"]["curate"]["facts"]))
 
@@ -68,7 +70,10 @@ def _guarantees(facts: Facts) -> Iterator[str | Table]:
 
 def _similarity(told: Facts) -> Parts:
     titles = {"curate": "Similar questions", "decontaminate": "Similar benchmark questions"}
-    under = {"curate": "are looked at and kept", "decontaminate": "share their words"}
+    said = {
+        "curate": "Of two over the threshold one yields, unless the recipe protects them; those under it stay.",
+        "decontaminate": "Those over the threshold are judged, and so are those under it that share their words.",
+    }  # fmt: skip
     for stage in reversed(QUESTIONS):
         found = told["similarity"].get(stage)
         if not found or not found["bars"]:
@@ -76,31 +81,36 @@ def _similarity(told: Facts) -> Parts:
         bars = [(bar["low"], bar["high"], bar["pairs"]) for bar in found["bars"]]
         svg = histogram(titles[stage], "cosine similarity", "pairs", bars, found["threshold"])
         rows = [(f"{low:.2f}", f"{high:.2f}", f"{num:,}") for low, high, num in bars]
-        words = f"Pairs by similarity. Those from the threshold on are judged; those under it {under[stage]}."
+        words = f"Pairs by similarity. {said[stage]}"
         yield (
             titles[stage],
-            [words, Figure(svg), Table(["from", "to", "pairs"], rows, 0, folded="the numbers")],
+            [words, Figure(svg), Table(["from", "to", "pairs"], rows, 0, folded="The numbers")],
         )
 
 
 def _examples(told: Facts) -> Parts:
     titles = {"dropped": "What was dropped, beside its twin", "leaked": "Leaks, beside their twin"}
     for what, rows in told["examples"].items():
-        cells = [
-            (
-                "\n".join(filter(None, (r["source"], r["verdict"], r["reason"], _plain(r["similarity"])))),
-                r["dropped"],
-                r["because"],
-            )
-            for r in rows
-        ]  # fmt: skip
+        cells = [(_which(row), row["dropped"], row["because"]) for row in rows]
         if cells:
-            words = "Of each source and reason the one least like what it yields to."
+            words = "Of each source and reason the one least like what it yields to, the most doubtful first. A long list is cut."
             yield titles[what], [words, Table(["which", "dropped", "because of"], cells, 3, True)]
 
 
-def _plain(similarity: float | None) -> str:
-    return "" if similarity is None else f"{similarity:.3f}"
+def _words(code: str) -> str:
+    return code.replace("_", " ")
+
+
+NAMES = [_words(verdict) for verdict in VERDICTS]
+
+
+def _which(row: Facts) -> str:
+    """Source, verdict, whose verdict it is or why, and similarity, a line each."""
+    why = row["reason"]
+    if row["reviewers"]:
+        why = f"said by {', '.join(row['reviewers'])}; proposed: {row['proposed']}"
+    similarity = "" if row["similarity"] is None else f"{row['similarity']:.3f}"
+    return "\n".join(filter(None, (row["source"], row["verdict"], why, similarity)))
 
 
 def _leaks(told: Facts) -> Parts:
@@ -111,23 +121,22 @@ def _leaks(told: Facts) -> Parts:
         (one["id"], one["split"], one["license"], f"{one['num_questions']:,}")
         for one in leaks["benchmarks"]
     ]
-    matrix = [
-        (row["source"], row["benchmark"], *(f"{row[v]:,} of {row['proposed'][v]:,}" for v in VERDICTS))
-        for row in leaks["table"]
-    ]  # fmt: skip
     rates = [
         (row["source"], f"{row['read']:,}", f"{row['leaked']:,}", share(row["rate"]), shares(row["interval"]))
         for row in leaks["rates"]
     ]  # fmt: skip
     blocks: list[Any] = [
         "Questions over the threshold, or word for word, like a benchmark's; each counts once for a "
-        "benchmark, by its gravest verdict: as it holds now, of as many as were proposed.",
-        Table(["source", "benchmark", *(v.replace("_", " ") for v in VERDICTS)], matrix, 2),
-        f"Dropped: {' and '.join(leaks['drop'])}. With 95 % intervals:",
+        "benchmark, by its gravest verdict. In brackets the 95 % interval of the share of what was "
+        "read.",
+        Table(["source", "benchmark", *NAMES], [_matrix_row(row) for row in leaks["table"]], 2),
+        *_review(leaks),
+        *_judge(told["stages"]["decontaminate"]["facts"].get("llm_judge")),
+        f"Dropped: {' and '.join(map(_words, leaks['drop'])) or 'none'}. With 95 % intervals:",
         Table(["source", "read", "leaked", "share", "95 % interval"], rates),
         "Checked against:",
         Table(["benchmark", "split", "licence", "questions"], checked, 3),
-        *_review(leaks["review"]),
+        *_self_test(told["self_test"]),
         *_between_splits(leaks["between_splits"]),
     ]
     yield "Leaks of benchmarks", blocks
@@ -140,20 +149,78 @@ def _between_splits(rows: Sequence[Facts]) -> list[str | Table]:
     ]
     if not cells:
         return []
-    head = ["benchmark", "split", "other split", *(v.replace("_", " ") for v in VERDICTS)]
+    head = ["benchmark", "split", "other split", *NAMES]
     return ["Questions of a benchmark that another of its splits holds too:", Table(head, cells, 3)]
 
 
-def _review(review: Facts) -> list[Table]:
-    head = ["pairs", "judged by people", "verdicts changed"]
-    return [Table(head, [[f"{review[key]:,}" for key in ("pairs", "judged", "changed")]], 0)]
+def _matrix_row(row: Facts) -> list[str]:
+    cells = [f"{row[verdict]:,}" for verdict in VERDICTS]
+    if "intervals" in row:
+        spans = (shares(row["intervals"][verdict]) for verdict in VERDICTS)
+        cells = [f"{cell} ({span})" for cell, span in zip(cells, spans, strict=True)]
+    return [row["source"], row["benchmark"], *cells]
+
+
+def _review(leaks: Facts) -> Iterator[str | Table]:
+    """What triage proposed beside what people said."""
+    review = leaks["review"]
+    if not review["judged"]:
+        yield f"No person has judged any of the {review['pairs']:,} pairs: the verdicts are as proposed."
+        return
+    yield (
+        f"People judged {review['judged']:,} of the {review['pairs']:,} pairs "
+        f"({', '.join(review['reviewers'])}) and changed {review['changed']:,} verdicts. "
+        "Pairs by the verdict that was proposed and the one that they gave:"
+    )
+    said = [
+        (_words(row["proposed"]), *(f"{row['judged'][verdict]:,}" for verdict in VERDICTS))
+        for row in review.get("verdicts", ())
+    ]
+    yield Table(["proposed", *(f"judged {name}" for name in NAMES)], said)
+    before = [
+        (
+            row["source"],
+            row["benchmark"],
+            *(f"{row['proposed'][verdict]:,}" for verdict in VERDICTS),
+        )
+        for row in leaks["table"]
+    ]
+    yield "Questions as the first table would count them by the proposed verdicts:"
+    yield Table(["source", "benchmark", *NAMES], before, 2)
+
+
+JUDGE = {
+    "undecided": "pairs that triage left undecided",
+    "asked": "of them it was asked about",
+    "llm_judged": "it decided",
+    "llm_disagrees": "its two answers disagreed: gray area",
+    "llm_failed": "it gave no usable answer: gray area",
+}
+
+
+def _judge(asked: Facts | None) -> list[str | Table]:
+    if not asked:
+        return []
+    rows = [(words, f"{asked[key]:,}") for key, words in JUDGE.items() if key in asked]
+    return [f"Undecided pairs went to the language model {asked['model']}:", Table(["what", "pairs"], rows)]  # fmt: skip
+
+
+def _self_test(found: Sequence[Facts]) -> list[str | Table]:
+    """How many planted copies the same check took for leaks."""
+    rows = [
+        (row["benchmark"], _words(row["kind"]), "yes" if row["is_leak"] else "no", f"{row['planted']:,}", f"{row['caught']:,}", shares(row["interval"]))
+        for row in found
+    ]  # fmt: skip
+    head = ["benchmark", "copies, altered", "is a leak", "planted", "taken for a leak", "95 % interval of the share"]  # fmt: skip
+    words = "How well this check works: copies of the benchmark's questions, altered in known ways, went the same way as the questions."
+    return [words, Table(head, rows, 3)] if rows else []
 
 
 def _licenses(told: Facts) -> Parts:
     rows = [
-        (row["source"], row["license"], f"{row['questions']:,}", f"{row['llm_written']:,}")
+        (row["source"], row["license"], "permitted" if row["commercial"] else "not known to be permitted", f"{row['questions']:,}", f"{row['llm_written']:,}")
         for row in told.get("licenses", ())
-    ]
+    ]  # fmt: skip
     if rows:
-        head = ["source", "licence", "questions", "written by a model"]
-        yield "Licences", [Table(head, rows, 2)]
+        head = ["source", "licence", "commercial use", "questions", "written by a model"]
+        yield "Licences", [Table(head, rows, 3)]

@@ -157,12 +157,20 @@ def _which(row: dict[str, Any], state: str) -> str:
 def because(row: dict[str, Any]) -> str:
     """What a dropped or leaked row yields to, as text: its twin, a benchmark's question, or a rule."""
     if "benchmark_stem" in row:
-        asked = " ".join((row["benchmark_stem"], *row["benchmark_options"]))
-        return f"{_cell(asked)}\n→ {_cell(' | '.join(row['benchmark_answers']))}"
+        stem, options, answers = (
+            _cell(text)
+            for text in (
+                row["benchmark_stem"],
+                " | ".join(row["benchmark_options"]),
+                " | ".join(row["benchmark_answers"]),
+            )
+        )
+        which = f"{row['benchmark']} {row['benchmark_id'][:_ID]}"
+        return "\n".join(filter(None, (which, stem, options, f"→ {answers}")))
     if row["twin_instruction"] is None:
         return _cell(row["detail"])
     twin = {key: row[f"twin_{key}"] for key in _TWIN}
-    return f"{twin['source']} {row['twin'][:_ID]}\n{asked_and_answered(twin)}"
+    return f"{twin['source']} {row['twin'][:_ID]}\n{asked_and_answered(twin)}\n({_cell(row['detail'])})"
 
 
 def asked_and_answered(row: dict[str, Any]) -> str:

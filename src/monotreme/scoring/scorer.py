@@ -19,15 +19,21 @@ import torch
 from monotreme.errors import InputError, RecipeError
 from monotreme.machine import device
 from monotreme.models import Precision, load_model, load_tokenizer, put_adapter
-from monotreme.progress import console, progress
+from monotreme.progress import notice
 from monotreme.scoring.plain import score_plain
 from monotreme.scoring.shared import score_shared
-from monotreme.scoring.spans import Likelihood, Span, encode, encode_pairs, pieces
+from monotreme.scoring.spans import Likelihood, Pair, Span, encode, encode_pairs, pieces
 
 Way = Literal["shared", "plain"]
+Advance = Callable[[int], None]
+MAYBE_LONGEST = 8  # pairs of most characters, of which one should have the most tokens
 # Nats by which the two ways may differ, in the mean of a span's tokens: rounding. Random Llamas stayed
 # under 1e-5 and .01, models whose state cannot go back were .05 off and more.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.03}
+
+
+def unseen(_done: int) -> None:
+    """Progress that nobody is shown."""
 
 
 class Scorer:
@@ -37,7 +43,7 @@ class Scorer:
         batch_tokens: tokens of a forward pass, padding included; one longer row goes alone.
 
     Attributes:
-        way: "shared", or "plain" once prefixes were found not to be shareable.
+        way: how the last spans were scored: "shared", or "plain" where prefixes cannot be.
     """
 
     def __init__(self, model: Any, tokenizer: Any, batch_tokens: int) -> None:
@@ -48,26 +54,36 @@ class Scorer:
             model.config, "max_position_embeddings", tokenizer.model_max_length
         )
         self.way: Way = "shared"
-        self._proven = 0  # tokens of the longest row that both ways scored alike
+        self._proven: tuple[int, Way] = (0, "shared")  # tokens of the longest row, and its way
+        self._told = False
 
-    def continuations(self, pairs: Sequence[tuple[str, str]], what: str) -> list[Likelihood]:
+    def continuations(
+        self, pairs: Sequence[Pair], what: str, advance: Advance = unseen
+    ) -> list[Likelihood]:
         """Score the second text of each pair, given the first, which is not empty.
+
+        Args:
+            what: they are, should the model give no numbers.
+            advance: told the number of pairs done after each pass.
 
         Raises:
             InputError: a continuation that gives no token, or more than the model takes; a model
                 that gives no numbers.
         """
-        return self.spans(encode_pairs(self.tokenizer, pairs, self.max_length), what)
+        return self.spans(encode_pairs(self.tokenizer, pairs, self.max_length), what, advance)
 
-    def spans(self, spans: Sequence[Span], what: str) -> list[Likelihood]:
+    def spans(
+        self, spans: Sequence[Span], what: str, advance: Advance = unseen
+    ) -> list[Likelihood]:
         """Score spans of tokens, sharing what several begin with.
 
         Raises:
             InputError: the model gives no numbers.
         """
-        with self._memory():
-            self.prove(spans)
-        return self._score(score_shared if self.way == "shared" else score_plain, spans, what)
+        proven, way = self._proven
+        self.way = way if _longest(spans) <= proven else self._way_for(spans)
+        score = score_shared if self.way == "shared" else score_plain
+        return self._score(score, spans, what, advance)
 
     def texts(self, texts: Sequence[str], what: str) -> list[tuple[float, int]]:
         """Loss (nats, summed) of each text and the number of tokens it was measured on.
@@ -77,7 +93,8 @@ class Scorer:
         """
         encoded = encode(self.tokenizer, texts, special_tokens=True)
         cut = [pieces(tokens, self.max_length) for tokens in encoded]
-        scored = iter(self._score(score_plain, [span for spans in cut for span in spans], what))
+        spans = [span for own in cut for span in own]
+        scored = iter(self._score(score_plain, spans, what, unseen))
         found = [[next(scored) for _ in spans] for spans in cut]
         return [
             (-sum(part.log_likelihood for part in parts), sum(part.num_tokens for part in parts))
@@ -85,25 +102,32 @@ class Scorer:
         ]
 
     def prove(self, spans: Sequence[Span]) -> None:
-        """Score a few spans both ways; from a difference on, and for good, the way is plain.
+        """Find out once how spans are scored of which none is longer than the longest of these.
 
-        Done again for rows longer than any before, because a window or a rescaled position shows
-        only there.
+        Longer ones, and all where this was never called, are proved by themselves: a window or a
+        rescaled position shows only there. So the way of spans follows from them and from what was
+        proved before them alone, whatever else was scored since.
         """
-        longest = max((len(span.read) for span in spans), default=0)
-        if self.way == "plain" or longest <= self._proven:
-            return
-        problem = _difference(self.model, canary(spans), self.batch_tokens)
+        self._proven = (_longest(spans), self._way_for(spans))
+
+    def prove_pairs(self, pairs: Sequence[Pair]) -> None:
+        """The same from the longest of pairs in characters, whose tokens are not counted for it."""
+        by_size = sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1]))
+        chosen = [*by_size[:1], *by_size[-MAYBE_LONGEST:]]
+        self.prove(encode_pairs(self.tokenizer, chosen, self.max_length))
+
+    def _way_for(self, spans: Sequence[Span]) -> Way:
+        """Score a few spans both ways; where they differ, the way is plain."""
+        if not spans:
+            return "shared"
+        with self._memory():
+            problem = _difference(self.model, canary(spans), self.batch_tokens)
         if problem is None:
-            self._proven = longest
-            return
-        self.way = "plain"
-        console.print(
-            f"{type(self.model).__name__} reads every prompt anew: {problem}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+            return "shared"
+        if not self._told:
+            notice(f"{type(self.model).__name__} reads every prompt anew: {problem}")
+            self._told = True
+        return "plain"
 
     @contextmanager
     def adapted(self, adapter: Path | None) -> Iterator[None]:
@@ -124,9 +148,13 @@ class Scorer:
             on_model.unload()
 
     def _score(
-        self, score: Callable[..., list[Likelihood]], spans: Sequence[Span], what: str
+        self,
+        score: Callable[..., list[Likelihood]],
+        spans: Sequence[Span],
+        what: str,
+        advance: Advance,
     ) -> list[Likelihood]:
-        with self._memory(), progress(what, len(spans)) as advance:
+        with self._memory():
             scored = score(self.model, spans, self.batch_tokens, advance)
         if not all(math.isfinite(span.log_likelihood) for span in scored):
             raise InputError(f"{what}: the model gives NaN or infinity", "Check its weights")
@@ -142,6 +170,10 @@ class Scorer:
                 f"evaluate.batch_tokens = {self.batch_tokens:,} does not fit the device's memory",
                 f"Set it to {self.batch_tokens // 2:,}; what was finished is kept",
             ) from None
+
+
+def _longest(spans: Sequence[Span]) -> int:
+    return max((len(span.read) for span in spans), default=0)
 
 
 def canary(spans: Sequence[Span]) -> list[Span]:
@@ -160,9 +192,9 @@ def canary(spans: Sequence[Span]) -> list[Span]:
 
 def _difference(model: Any, spans: Sequence[Span], batch_tokens: int) -> str | None:
     """What is wrong with sharing prefixes in this model; None if nothing is."""
-    plain = score_plain(model, spans, batch_tokens, lambda _: None)
+    plain = score_plain(model, spans, batch_tokens, unseen)
     try:
-        shared = score_shared(model, spans, batch_tokens, lambda _: None)
+        shared = score_shared(model, spans, batch_tokens, unseen)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a model of another kind says to rows it does not know

@@ -1,22 +1,25 @@
 """Benchmarks asked of a model: its records of every question, one row each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
 from monotreme.errors import RecipeError
 from monotreme.recipe import BenchmarkRef
-from monotreme.records import Counts, digest, read_table
-from monotreme.run import Run, StageWork
+from monotreme.records import Counts
+from monotreme.run import Run
 from monotreme.scoring.protocol import Prompt, Shots, item_score, prompts
-from monotreme.scoring.scorer import Scorer
-from monotreme.scoring.spans import Likelihood
-from monotreme.storage import writing
+from monotreme.scoring.sheets import Answers, Sheet
+
+
+def _list(kind: pa.DataType) -> pa.DataType:
+    """With Parquet's name of what is in a list: items that were read are written to the same bytes."""
+    return pa.list_(pa.field("element", kind))
+
 
 ITEM_SCHEMA = pa.schema(
     [
@@ -28,16 +31,15 @@ ITEM_SCHEMA = pa.schema(
         pa.field("subject", pa.string()),
         pa.field("question_id", pa.string()),
         pa.field("prompt_sha256", pa.string()),
-        pa.field("log_likelihoods", pa.list_(pa.float64())),
-        pa.field("lengths", pa.list_(pa.int64())),
-        pa.field("num_tokens", pa.list_(pa.int64())),
-        pa.field("greedy", pa.list_(pa.bool_())),
-        pa.field("labels", pa.list_(pa.int64())),
+        pa.field("log_likelihoods", _list(pa.float64())),
+        pa.field("lengths", _list(pa.int64())),
+        pa.field("num_tokens", _list(pa.int64())),
+        pa.field("greedy", _list(pa.bool_())),
+        pa.field("labels", _list(pa.int64())),
         pa.field("score", pa.float64()),
         pa.field("num_truncated", pa.int64()),
     ]
 )
-WAY = "scoring"  # of the items' schema: whether prefixes were shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,29 +103,25 @@ def _read_task(run: Run, ref: BenchmarkRef, benchmark: Benchmark) -> Task:
     return Task(benchmark, prompts(benchmark.id, questions, shots, ref.limit), len(questions))
 
 
-def asked(task: Task) -> list[str]:
-    """All that a task's items say but the model's answers."""
-    benchmark = task.benchmark
-    each = (f"{p.sha256} {p.question.subject} {p.question.labels}" for p in task.prompts)
-    return [str(benchmark.metric), str(benchmark.shots), benchmark.split, *each]
+def sheet_of(task: Task) -> Sheet:
+    """What a model is asked of a task."""
+    prompts = task.prompts
+    return Sheet(task.benchmark.id, [p.context for p in prompts], [p.choices for p in prompts])
 
 
-def items_of(model: str, task: Task, load: Callable[[], Scorer]) -> pa.Table:
-    """Score a task: one row a question, in the protocol's order; how, the schema says."""
-    pairs = [(p.context, f" {choice}") for p in task.prompts for choice in p.choices]
-    scorer = load()
-    found = iter(scorer.continuations(pairs, f"{model} on {task.benchmark.id}"))
+def items_of(model: str, task: Task, answers: Answers) -> pa.Table:
+    """A task scored: one row a question, in the protocol's order."""
+    found = answers.rows.to_pylist()
     rows = [
-        _item(model, task.benchmark, prompt, [next(found) for _ in prompt.choices])
-        for prompt in task.prompts
+        _item(model, task.benchmark, prompt, given)
+        for prompt, given in zip(task.prompts, found, strict=True)
     ]
-    return pa.Table.from_pylist(rows, ITEM_SCHEMA.with_metadata({WAY: scorer.way}))
+    return pa.Table.from_pylist(rows, ITEM_SCHEMA)
 
 
 def _item(
-    model: str, benchmark: Benchmark, prompt: Prompt, scored: Sequence[Likelihood]
+    model: str, benchmark: Benchmark, prompt: Prompt, given: dict[str, Any]
 ) -> dict[str, Any]:
-    log_likelihoods = [choice.log_likelihood for choice in scored]
     lengths = [len(choice) for choice in prompt.choices]
     labels = list(prompt.question.labels)
     return {
@@ -135,20 +133,11 @@ def _item(
         "subject": prompt.question.subject,
         "question_id": prompt.question.id,
         "prompt_sha256": prompt.sha256,
-        "log_likelihoods": log_likelihoods,
+        **given,
         "lengths": lengths,
-        "num_tokens": [choice.num_tokens for choice in scored],
-        "greedy": [choice.greedy for choice in scored],
         "labels": labels,
-        "score": item_score(str(benchmark.metric), log_likelihoods, lengths, labels),
-        "num_truncated": sum(choice.truncated for choice in scored),
+        "score": item_score(str(benchmark.metric), given["log_likelihoods"], lengths, labels),
     }
-
-
-def way_of(tables: Sequence[pa.Table]) -> str:
-    """How a model's items were scored: plain if any were."""
-    ways = {(table.schema.metadata or {}).get(WAY.encode(), b"plain") for table in tables}
-    return "shared" if ways == {b"shared"} else "plain"
 
 
 def count(tasks: Sequence[Task]) -> Counts:
@@ -159,19 +148,3 @@ def count(tasks: Sequence[Task]) -> Counts:
         for _ in range(task.num_read - len(task.prompts))
     ]
     return Counts.tally(kept, dropped)
-
-
-def kept(work: StageWork, name: str, same: Sequence[str], make: Callable[[], pa.Table]) -> pa.Table:
-    """A finished piece of an earlier, killed execution of a stage, or the same made now and kept.
-
-    Args:
-        name: of the piece.
-        same: all that it depends on.
-    """
-    path = work.folder / "parts" / f"{name}-{digest(*same)[:16]}.parquet"
-    if not path.exists():
-        table = make()
-        work.forget()
-        with writing(path) as temporary:
-            pq.write_table(table, temporary)
-    return read_table(path)

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, product
 from pathlib import Path
@@ -15,7 +15,9 @@ from monotreme.rows import BadRow, RawRow, Row, Rows, read_file, read_hub
 from monotreme.sources.readers import COLUMNS, Fields, read_columns, theorem_key
 from monotreme.sources.table import SOURCES, Source
 
-__all__ = ["SOURCES", "Source", "read_source", "source_of"]
+__all__ = ["SOURCES", "RowReader", "Source", "raw_rows", "read_source", "row_reader", "source_of"]
+
+OnBadRow = Literal["fail", "drop"]
 
 THEOREMS_FILE = "all_theorems.json"
 
@@ -82,7 +84,7 @@ def read_source(
     revision: str | None,
     *,
     seed: int,
-    on_bad_row: Literal["fail", "drop"],
+    on_bad_row: OnBadRow,
 ) -> Iterator[Question | Dropped]:
     """Read a source; every raw row gives exactly one question or one dropped question.
 
@@ -96,23 +98,53 @@ def read_source(
         RecipeError, InputError: as `source_of`; the file, or with "fail" a row, cannot be read.
         RemoteError: the Hub does not have it or cannot be reached.
     """
+    return map(
+        row_reader(ref, path, seed=seed, on_bad_row=on_bad_row), raw_rows(ref, path, revision)
+    )
+
+
+def raw_rows(ref: SourceRef, path: Path | None, revision: str | None) -> Rows:
+    """The raw rows of a source; arguments and errors as in `read_source`."""
     source = source_of(ref)
-    reader = _reader(source, path, seed)
-    for raw in islice(_raw_rows(source, path, revision), ref.limit):
-        bad = raw if isinstance(raw, BadRow) else None
-        if isinstance(raw, RawRow):
-            try:
-                yield _question(source, raw.where, reader(raw.values))
-            except ValueError as error:
-                bad = BadRow(raw.where, str(error))
-        if bad and on_bad_row == "fail":
+    return islice(_raw_rows(source, path, revision), ref.limit)
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Makes a raw row a question or a dropped one; can be sent to another process."""
+
+    source: Source
+    fields: Callable[[Row], Fields]
+    on_bad_row: OnBadRow
+
+    def __call__(self, raw: RawRow | BadRow) -> Question | Dropped:
+        if isinstance(raw, BadRow):
+            return self.bad(raw)
+        try:
+            return _question(self.source, raw.where, self.fields(raw.values))
+        except ValueError as error:
+            return self.bad(BadRow(raw.where, str(error)))
+
+    def bad(self, row: BadRow) -> Dropped:
+        """What becomes of a row that cannot be read.
+
+        Raises:
+            InputError: the recipe says that it stops the run.
+        """
+        source = self.source
+        if self.on_bad_row == "fail":
             raise InputError(
-                f"source {ref.id}: {bad.where} {bad.problem}",
+                f"source {source.id}: {row.where} {row.problem}",
                 "Mend the row, or set curate.on_bad_row: drop",
             )
-        if bad:
-            nothing = Question("", "", "", source.id, source.license, source.llm_written)
-            yield Dropped(nothing, "bad_row", f"{bad.where} {bad.problem}")
+        nothing = Question("", "", "", source.id, source.license, source.llm_written)
+        return Dropped(nothing, "bad_row", f"{row.where} {row.problem}")
+
+
+def row_reader(ref: SourceRef, path: Path | None, *, seed: int, on_bad_row: OnBadRow) -> RowReader:
+    """What makes questions of a source's raw rows; arguments as in `read_source`."""
+    source = source_of(ref)
+    return RowReader(source, _reader(source, path, seed), on_bad_row)
 
 
 def _raw_rows(source: Source, path: Path | None, revision: str | None) -> Rows:

@@ -189,15 +189,18 @@ def _refuse_too_long(run: Run, dropped: list[Dropped], limit: int) -> None:
         )
 
 
-def follow(run: Run, address: str) -> None:
+def follow(run: Run, told: int | None = None) -> None:
     """Take part in a training that another process leads, on the same questions and base.
+
+    Args:
+        told: the end of a pipe to say on that this process is ready to meet the others.
 
     Raises:
         InputError, MismatchError: as `execute`.
     """
     folder, size, limit = _base(run)
     data = training_data(run, folder, limit)
-    with following(address) as team:
+    with following(told) as team:
         model = _model_with_adapter(run, folder, size, team)
         loop.follow(model, data.encoded, _settings(run, size), team, data.held_out)
 

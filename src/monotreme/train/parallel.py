@@ -9,9 +9,9 @@ order and nothing else.
 import os
 import socket
 import subprocess
-import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from select import select
 
@@ -21,11 +21,14 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from monotreme.errors import InputError, MonotremeError
+from monotreme import ranks
+from monotreme.errors import InputError
+from monotreme.ranks import Follower
 
 Indices = NDArray[np.int64]
 STOP, VALIDATE = -1, -2  # what a leader may announce instead of a step
 PATIENCE_SECONDS = 30  # for a follower to end by itself
+NOTICE_SECONDS = 3  # between a broken connection and the end of who broke it
 
 
 class Team:
@@ -125,75 +128,64 @@ def leading(num_ranks: int, folder: Path) -> Iterator[Team]:
     Raises:
         InputError: there are fewer GPUs than ranks, or a rank has ended early.
     """
-    if "WORLD_SIZE" in os.environ:
-        with _joined(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), "env://") as team:
+    if ranks.are_given():
+        with _joined(*ranks.given(), "env://") as team:
             yield team
         return
     if num_ranks == 1:
         yield Team()
         return
-    if torch.cuda.is_available() and torch.cuda.device_count() < num_ranks:
-        raise InputError(
-            f"--gpus {num_ranks}: this machine has {torch.cuda.device_count()}", "Ask for fewer"
-        )
-    address = f"tcp://127.0.0.1:{_free_port()}"
-    ready, told = os.pipe()
-    followers = [_start(rank, num_ranks, address, folder, told) for rank in range(1, num_ranks)]
-    os.close(told)
-    try:
+    ranks.check_gpus(num_ranks)
+    port, (ready, told) = _free_port(), os.pipe()
+    follow = ["-m", "monotreme.train.follow", str(folder)]
+    with ranks.started(follow, num_ranks, port, told) as followers:
+        os.close(told)
         _await_all(ready, followers)
-        with _joined(0, num_ranks, address) as team:
-            yield team
-    except MonotremeError:
-        for follower in followers:
-            follower.kill()  # they wait for what will not come
-        raise
-    except RuntimeError as error:
-        ended = [f for f in followers if f.poll() not in (None, 0)]
-        if not ended:
+        try:
+            with (
+                ranks.watched(followers),
+                _joined(0, num_ranks, f"tcp://127.0.0.1:{port}") as team,
+            ):
+                yield team
+        except RuntimeError as error:  # of a collective, which says nothing of who is gone
+            if failure := _failure(followers):
+                raise failure from error
             raise
-        problem = f"{len(ended)} of {num_ranks} processes of the training ended ({error})"
-        raise InputError(problem.split("\n")[0], "Look at what they said above") from error
-    finally:
         for follower in followers:
-            _end(follower)
+            with suppress(subprocess.TimeoutExpired):
+                follower.process.wait(PATIENCE_SECONDS)
 
 
-def _start(rank: int, size: int, address: str, folder: Path, told: int) -> subprocess.Popen[bytes]:
-    """A follower in a session of its own: Ctrl-C is for the leader, which tells it to stop.
+def _failure(followers: Sequence[Follower]) -> InputError | None:
+    """What the first follower that failed is to be told as; None if none does so shortly."""
+    end = time.monotonic() + NOTICE_SECONDS
+    while time.monotonic() < end:
+        for follower in followers:
+            if failure := follower.failure():
+                return failure
+        time.sleep(0.1)
+    return None
+
+
+def _await_all(ready: int, followers: Sequence[Follower]) -> None:
+    """Return when every follower is ready to meet; waiting for one that has ended would be for long.
 
     Args:
-        told: the end of a pipe that it writes a byte to when it is ready to meet.
-    """
-    command = [sys.executable, "-m", "monotreme.train.follow", str(folder), address]
-    environment = {**os.environ, "MONOTREME_RANK": f"{rank}/{size}", "MONOTREME_READY": str(told)}
-    return subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=[told])
-
-
-def _await_all(ready: int, followers: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Return when every follower is ready to meet; waiting for one that has ended would be for long.
+        ready: the end of a pipe to read, on which each writes a byte when it is ready.
 
     Raises:
         InputError: one has ended before.
     """
     waiting, came = len(followers), b"!"
     with open(ready, "rb", buffering=0) as pipe:
-        while waiting and came and not any(f.poll() for f in followers):
+        while waiting and came and not any(follower.process.poll() for follower in followers):
             if select([pipe], [], [], 1)[0]:
                 came = pipe.read(waiting)  # nothing, once none is left who could tell
                 waiting -= len(came)
     if waiting:
-        raise InputError(
-            "a process of the training ended before it began", "Look at what it said above"
+        raise _failure(followers) or InputError(
+            "a process of the training ended before it began", "Give the same command again"
         )
-
-
-def _end(follower: subprocess.Popen[bytes]) -> None:
-    try:
-        follower.wait(PATIENCE_SECONDS)
-    except subprocess.TimeoutExpired:
-        follower.kill()
-        follower.wait()
 
 
 def _free_port() -> int:
@@ -204,10 +196,9 @@ def _free_port() -> int:
 
 @contextmanager
 def _joined(rank: int, size: int, address: str) -> Iterator[Team]:
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))
-    dist.init_process_group("nccl" if cuda else "gloo", address, rank=rank, world_size=size)
+    ranks.take_gpu(rank)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, address, rank=rank, world_size=size)
     try:
         yield Team(rank, size)
     finally:
@@ -215,12 +206,14 @@ def _joined(rank: int, size: int, address: str) -> Iterator[Team]:
 
 
 @contextmanager
-def following(address: str) -> Iterator[Team]:
-    """The team as a follower that `leading` or torchrun has started sees it."""
-    given = os.environ.get("MONOTREME_RANK") or f"{os.environ['RANK']}/{os.environ['WORLD_SIZE']}"
-    rank, _, size = given.partition("/")
-    if "MONOTREME_READY" in os.environ:
-        os.write(told := int(os.environ["MONOTREME_READY"]), b"!")
+def following(told: int | None) -> Iterator[Team]:
+    """The team as a follower that `leading` or torchrun has started sees it.
+
+    Args:
+        told: the end of a pipe that `leading` waits at for a byte.
+    """
+    if told is not None:
+        os.write(told, b"!")
         os.close(told)
-    with _joined(int(rank), int(size), address) as team:
+    with _joined(*ranks.given(), "env://") as team:
         yield team

@@ -1,0 +1,148 @@
+"""Several processes on this machine."""
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPoolExecutor
+from contextlib import suppress
+from functools import cached_property
+from multiprocessing import get_context
+from multiprocessing.reduction import ForkingPickler  # what processes speak among themselves
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monotreme.engine import Died, Engine, M, R, Shared, T, Work
+from monotreme.engine.worker import end_with_parent, limit_memory, perform, received
+
+AHEAD = 2  # items a worker that wait for it, so that it never waits for one
+
+
+class _InFile(Shared[T]):
+    """A value in a file of the engine's own folder: arrays are mapped, so all workers share them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def value(self) -> T:
+        if self.path.suffix == ".npy":
+            array: T = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            return array
+        value: T = ForkingPickler.loads(self.path.read_bytes())
+        return value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _InFile, (self.path,)
+
+
+class Processes(Engine):
+    """A pool of processes, started at the first need and anew when one of them dies.
+
+    Each has its share of the processor's threads.
+    """
+
+    def __init__(self, num_workers: int, worker_bytes: int | None) -> None:
+        self.num_workers = num_workers
+        self._worker_bytes = worker_bytes
+        self._pool: ProcessPoolExecutor | None = None
+        self._folder: Path | None = None
+        self._num_shared = 0
+
+    def share(self, value: T) -> Shared[T]:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="monotreme-"))
+        self._num_shared += 1
+        path = self._folder / str(self._num_shared)
+        if isinstance(value, np.ndarray):
+            path = path.with_suffix(".npy")
+            np.save(path, value, allow_pickle=False)
+        else:
+            path.write_bytes(ForkingPickler.dumps(value))
+        return _InFile(path)
+
+    def outcomes(
+        self,
+        work: Work[M, T, R],
+        items: Iterable[T],
+        make: Callable[[], M],
+        on_gpu: bool = False,  # noqa: ARG002 - each sees what the machine has
+    ) -> Iterator[R | Died]:
+        call = bytes(ForkingPickler.dumps((work, make)))
+        waiting: deque[tuple[T, ProcessPoolExecutor, Future[Any]]] = deque()
+        for item in items:
+            waiting.append((item, *self._submit(call, item)))
+            if len(waiting) > AHEAD * self.num_workers:
+                yield self._outcome(call, *waiting.popleft())
+        while waiting:
+            yield self._outcome(call, *waiting.popleft())
+
+    def _submit(self, call: bytes, item: Any) -> tuple[ProcessPoolExecutor, Future[Any]]:
+        if self._pool is None:
+            self._pool = self._start(self.num_workers)
+        try:
+            return self._pool, self._pool.submit(_perform, call, item)
+        except BrokenExecutor:  # one died, and nobody has asked for its result yet
+            _end(self._pool)
+            self._pool = self._start(self.num_workers)
+            return self._pool, self._pool.submit(_perform, call, item)
+
+    def _outcome(
+        self, call: bytes, item: Any, pool: ProcessPoolExecutor, future: Future[Any]
+    ) -> Any:
+        with suppress(BrokenExecutor, CancelledError):
+            return received(future.result())
+        if self._pool is pool:
+            self._pool = None
+        _end(pool)
+        alone = self._start(1)  # who died in company may not have been the reason
+        try:
+            return received(alone.submit(_perform, call, item).result())
+        except BrokenExecutor as error:
+            return Died(str(error).rstrip(".").lower())
+        finally:
+            _end(alone)
+
+    def _start(self, num_workers: int) -> ProcessPoolExecutor:
+        threads = max(1, (os.cpu_count() or 1) // num_workers)
+        return ProcessPoolExecutor(
+            num_workers,
+            get_context(
+                "spawn"
+            ),  # a forked child may hold a lock of a thread that it does not have
+            initializer=_begin,
+            initargs=(threads, self._worker_bytes),
+        )
+
+    def close(self) -> None:
+        if self._pool is not None:
+            _end(self._pool)
+            self._pool = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End a pool's processes at once, whatever they do."""
+    for process in list((pool._processes or {}).values()):  # 3.14 has kill_workers for this
+        process.kill()
+    pool.shutdown(cancel_futures=True)
+
+
+def _begin(threads: int, worker_bytes: int | None) -> None:
+    """Make a fresh process a worker; nothing that counts threads is imported yet."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's to handle
+    limit_memory(worker_bytes)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _perform(call: bytes, item: Any) -> Any:
+    work, make = ForkingPickler.loads(call)
+    return perform(call, work, make, item)

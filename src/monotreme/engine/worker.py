@@ -1,0 +1,86 @@
+"""What happens inside a worker, whatever engine started it."""
+
+import os
+import resource
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from monotreme.errors import EngineError, MonotremeError
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # torch's words
+_made: tuple[object, Any] = (None, None)  # of which task, what its `make` gave
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An error on its way to whoever asked for the work: not every transport keeps its class."""
+
+    error: MonotremeError
+
+
+def limit_memory(num_bytes: int | None) -> None:
+    """Let this process have so much memory of its own; what it maps from files is not counted."""
+    if num_bytes is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (num_bytes, most))
+
+
+def perform(
+    task: object, work: Callable[[Any, Any], Any], make: Callable[[], Any], item: Any
+) -> Any:
+    """`work(made, item)`, with `make()` called at a task's first item; or what it `Raised`.
+
+    Args:
+        task: equal for items that share what is made.
+    """
+    global _made
+    try:
+        if _made[0] != task:
+            _made = (None, None)  # what the last task needed goes before this one's comes
+            _made = (task, make())
+        return work(_made[1], item)
+    except MonotremeError as error:
+        return Raised(error)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _tells_of_memory(error):
+            raise
+        return Raised(out_of_memory(_limit()))
+
+
+def received(outcome: Any) -> Any:
+    """What `perform` gave, with its error raised here."""
+    if isinstance(outcome, Raised):
+        raise outcome.error
+    return outcome
+
+
+def out_of_memory(limit: int | None) -> EngineError:
+    """The error for a worker that would need more memory than it may have."""
+    allowed = f"its {limit:,} bytes of" if limit else "the machine's"
+    return EngineError(
+        f"a worker needs more than {allowed} memory",
+        "Give --worker-memory more or --workers fewer, then the same command; "
+        "what was finished is kept",
+    )
+
+
+def _tells_of_memory(error: RuntimeError) -> bool:
+    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+
+
+def _limit() -> int | None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def end_with_parent() -> None:
+    """Wait for the process that started this one, and end when it does: kill -9 leaves no orphans."""
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        with suppress(OSError):
+            parent.join()
+        os._exit(1)
