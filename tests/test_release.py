@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from monotreme import merge, release
+from monotreme.decontaminate import PAIR_SCHEMA
 from monotreme.errors import InputError, MismatchError, RecipeError, RefusedError
 from monotreme.records import Counts, Question, question_table
 from monotreme.release.cards import cell, license_fields, size_category, source_rows
@@ -151,6 +152,7 @@ def finished(make_run: Callable[..., Run], tiny_model: Path) -> Callable[..., Ru
             finish(run, "curate", sums(17))
             with run.stage("decontaminate", {}) as work:
                 work.table("questions.parquet", question_table(questions))
+                work.table("pairs.parquet", PAIR_SCHEMA.empty_table())
                 work.json("leaks.json", LEAKS)
             with run.stage("train", {}) as work:
                 with work.file("adapter") as folder:

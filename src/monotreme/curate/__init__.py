@@ -106,6 +106,7 @@ def _near_duplicates(
     result = apply_exclusion(questions, rank, close, table.protect)
     result.facts["encoder"] = encoder.name
     result.facts["encoder_digest"] = encoder.digest
+    result.facts["floor"] = floor
     result.facts["similarity"] = asdict(similar.precision)
     return result, _pair_tables([questions[i].id for i in rows], similar, floor)
 

@@ -1,12 +1,14 @@
 """release: cards, licences and files, ready to publish (paper, section 6).
 
 `dataset/`, `adapter/` and a `merged-<id>/` for each merge that the recipe names are whole
-repositories: files, README.md and recipe.yaml. `manifest.json` holds the size and SHA-256 of each.
+repositories: files, README.md, recipe.yaml and record.json, by which strangers check them.
+`manifest.json` holds the size and SHA-256 of each.
 """
 
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,12 @@ from monotreme.release.cards import (
     merged_card,
     source_rows,
 )
+from monotreme.release.rebuild import pinned, released_verdicts
+from monotreme.release.record import leave_record
 from monotreme.run import Run
 from monotreme.sources import SOURCES
 from monotreme.storage import sha256
+from monotreme.verdicts import FILE as VERDICTS
 
 NAME = "release"
 
@@ -37,7 +42,7 @@ PROVENANCE = ["id", "source", "license", "llm_written", "subject"]
 def inputs(run: Run) -> dict[str, str]:
     """The files and records that the cards tell of, and the recipe that is copied beside them."""
     files = {
-        "decontaminate": ["questions.parquet", "leaks.json"],
+        "decontaminate": ["questions.parquet", "leaks.json", "pairs.parquet"],
         "train": ["adapter"],
         "evaluate": ["scores.json"],
         "merge": list(_named_merges(run)),
@@ -137,7 +142,7 @@ def _data_source(source: str) -> str:
     return SOURCES[source].data_source if source in SOURCES else source
 
 
-def _write_dataset(folder: Path, questions: pa.Table, card: str, recipe: str) -> None:
+def _write_dataset(folder: Path, questions: pa.Table, texts: Mapping[str, str]) -> None:
     (folder / "data").mkdir(parents=True)
     columns = {name: questions[name] for name in ("input", "output", "instruction")}
     columns["data_source"] = pa.array(
@@ -146,17 +151,17 @@ def _write_dataset(folder: Path, questions: pa.Table, card: str, recipe: str) ->
     tables = {"train": pa.table(columns), "provenance": questions.select(PROVENANCE)}
     for name, table in tables.items():
         pq.write_table(table, folder / "data" / f"{name}.parquet", compression="zstd")
-    _write_texts(folder, card, recipe)
+    _write_texts(folder, texts)
 
 
-def _write_model(folder: Path, source: Path, card: str, recipe: str) -> None:
+def _write_model(folder: Path, source: Path, texts: Mapping[str, str]) -> None:
     """The files of a model folder with our card in place of any that came with them."""
     for path in sorted(p for p in source.rglob("*") if p.is_file()):
         place = folder / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         if path.name != "README.md":
             _link(path, place)
-    _write_texts(folder, card, recipe)
+    _write_texts(folder, texts)
 
 
 def _link(source: Path, place: Path) -> None:
@@ -167,9 +172,16 @@ def _link(source: Path, place: Path) -> None:
         shutil.copyfile(source, place)
 
 
-def _write_texts(folder: Path, card: str, recipe: str) -> None:
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+def _write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _rebuild(run: Run) -> dict[str, str]:
+    """Name and text of the files by which the released set is made again."""
+    verdicts = released_verdicts(read_table(run.output("decontaminate", "pairs.parquet")))
+    recipe = dump_recipe(pinned(run.recipe, _revisions(run)))
+    return {"recipe.yaml": recipe, **({VERDICTS: verdicts} if verdicts else {})}
 
 
 def execute(run: Run) -> None:
@@ -180,21 +192,25 @@ def execute(run: Run) -> None:
         RecipeError: `release.merged` names a merge that the recipe does not make.
     """
     questions = read_table(run.output("decontaminate", "questions.parquet"))
-    recipe = dump_recipe(run.recipe)
     merges = _named_merges(run)
     given = inputs(run)
     evidence = _evidence(run, questions)
+    rebuild = _rebuild(run)
     with run.stage(NAME, given) as work:
         with work.file("dataset") as folder:
-            _write_dataset(folder, questions, dataset_card(evidence), recipe)
+            _write_dataset(folder, questions, {"README.md": dataset_card(evidence), **rebuild})
+        leave_record(work, "dataset", evidence, questions)
         with work.file("adapter") as folder:
             source = run.output("train", "adapter")
-            _write_model(folder, source, adapter_card(evidence), recipe)
+            _write_model(folder, source, {"README.md": adapter_card(evidence), **rebuild})
+        leave_record(work, "adapter", evidence, questions)
         for name in merges:
             into = _hub_name(evidence.records["merge"]["inputs"][f"into/{name}"])
             with work.file(f"merged-{name}") as folder:
                 source = run.output("merge", name)
-                _write_model(folder, source, merged_card(evidence, name, into), recipe)
+                texts = {"README.md": merged_card(evidence, name, into), **rebuild}
+                _write_model(folder, source, texts)
+            leave_record(work, f"merged-{name}", evidence, questions)
         files = [{"path": path, **entry} for path, entry in work.outputs.items()]
         work.json("manifest.json", files)
         work.counts = Counts.tally(questions["source"].to_pylist(), [])
