@@ -23,9 +23,10 @@ OUTSIDE = ("sources/", "encoder", "benchmarks/", "base", "into/")  # of a stage'
 
 def _within(path: str) -> str:
     """A path that cannot lead out of its folder."""
-    if not path.isprintable() or "\\" in path or PurePosixPath(path).is_absolute():
-        raise ValueError("is no path within the folder")
-    if str(PurePosixPath(path)) != path or {".", ".."} & set(PurePosixPath(path).parts):
+    parts = PurePosixPath(path).parts
+    if not path.isprintable() or "\\" in path or str(PurePosixPath(path)) != path:
+        raise ValueError("is no plain path")
+    if not parts or {"/", "//", ".."} & set(parts):
         raise ValueError("is no path within the folder")
     return path
 
