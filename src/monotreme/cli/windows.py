@@ -1,4 +1,4 @@
-"""The commands that look at a run, or judge pairs."""
+"""The commands that look at a run or a release, or judge pairs."""
 
 import json
 from pathlib import Path
