@@ -484,7 +484,7 @@ def test_a_near_duplicate_is_found_unless_the_rule_protects_it(
         replace(twin, output="The answer is 123456."),
         replace(first, output="The answer is 7."),
     )
-    assert "kept by protect: different_answer" in detail(look(other), "near-duplicates")
+    assert "pairs kept by protect: different_answer" in detail(look(other), "near-duplicates")
     change_recipe(folder, lambda recipe: recipe["curate"]["sources"][0].update(exclusion=False))
     assert "left out by the recipe: science" in detail(look(folder), "near-duplicates")
 

@@ -191,9 +191,9 @@ def check_near(
     rows = np.intersect1d(np.union1d(bound.left, bound.right), drawn)
     kept_apart = len(close.left) - len(bound.left)
     detail = (
-        f"{sampled.says(f'a neighbour over {settings.threshold:g}', len(rows))}; "
+        f"{sampled.says(f'an unprotected neighbour over {settings.threshold:g}', len(rows))}; "
         f"{len(part):,} texts embedded, {_share(len(drawn), len(part)):.1%} of their pairs compared, "
-        f"{kept_apart:,} kept by protect: {settings.protect}"
+        f"{kept_apart:,} pairs kept by protect: {settings.protect}"
     )
     if left_out:
         detail += f"; left out by the recipe: {', '.join(left_out)}"
