@@ -13,7 +13,7 @@ from conftest import rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monotreme import curate
+from monotreme import curate, similar
 from monotreme.curate.duplicates import apply_exclusion, drop_exact_duplicates
 from monotreme.curate.fates import Fates
 from monotreme.curate.filters import drop_replaced, drop_unfree
@@ -76,6 +76,22 @@ def test_every_row_is_kept_or_has_a_reason_and_a_twin(mine):
     for promise in ("pairs_over_threshold_among_kept", "dropped_without_kept_neighbour"):
         assert record["facts"][promise] == 0
     assert record["facts"]["dropped_although_more_verbose"] == 0
+
+
+def test_the_record_says_which_pairs_were_compared(mine, monkeypatch):
+    run = mine()
+    curate.execute(run)
+    assert run.record("curate")["facts"]["join"] == {"pairs": "all"}
+    monkeypatch.setattr(similar, "MOST_EXACT", 5)
+    curate.execute(run)
+    join = run.record("curate")["facts"]["join"]
+    assert (join["pairs"], join["lists"], join["lists_a_row"]) == ("lists", 2, 2)
+    assert join["recall_share"] == 1.0
+    assert join["recall_low"] < join["recall_high"] == 1.0
+    assert (join["recall_num_texts"], join["recall_num_pairs"]) == (6, 2)
+    run = mine(exact=True)
+    curate.execute(run)
+    assert run.record("curate")["facts"]["join"] == {"pairs": "all"}
 
 
 def test_the_order_of_the_file_changes_no_byte(mine):

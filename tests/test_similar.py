@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monotreme import machine
+from monotreme import machine, similar
 from monotreme.encoders import BUILT_IN, find_encoder
 from monotreme.neighbors import Pairs, joined
 from monotreme.similar import Similar, Spill, Texts, similar_between, similar_within
@@ -105,6 +105,27 @@ def test_blocks_hold_everything_over_the_floor_and_agree_with_what_was_decided(t
     assert sure <= set(zip(stored.left, stored.right, strict=True))
     assert stored.similarity.min() > 0.6
     assert pair_bytes(joined(list(similar.blocks(0.6)))) == pair_bytes(stored)
+
+
+def test_of_many_texts_those_in_one_list_are_compared_unless_all_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    side = Texts(TEXTS, Noisy(0.01, 0.03), tmp_path)
+    everything = similar_within(side, 0.8, 0.6)
+    assert everything.lists is None
+    monkeypatch.setattr(similar, "MOST_EXACT", len(TEXTS) - 1)
+    again = similar_within(side, 0.8, 0.6, exact=True)
+    assert again.lists is None
+    assert pair_bytes(pairs_over(again, 0.8)) == pair_bytes(pairs_over(everything, 0.8))
+    some = similar_within(side, 0.8, 0.6)
+    assert some.lists is not None
+    assert some.lists.recall.num_texts == len(TEXTS)
+    true, ours = (
+        set(zip(*(column.tolist() for column in pairs_over(found, 0.8)), strict=True))
+        for found in (everything, some)
+    )
+    assert ours <= true
+    assert some.lists.recall.low <= len(ours) / len(true) <= some.lists.recall.high
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -19,8 +19,35 @@ import numpy as np
 from monotreme.embed import Vectors, embed
 from monotreme.encoders import Encoder
 from monotreme.engine import HERE, Engine
-from monotreme.neighbors import Pairs, joined, pairs_between, pairs_within, similarities
+from monotreme.neighbors import (
+    Pairs,
+    Recall,
+    joined,
+    make_lists,
+    measure_recall,
+    pairs_between,
+    pairs_in_lists,
+    pairs_within,
+    similarities,
+)
 from monotreme.storage import storage_errors
+
+MOST_EXACT = 1_000_000  # texts that are all compared with all, where nothing else is asked for
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Of a join through lists, in place of one of all pairs.
+
+    Attributes:
+        num: how many lists there were.
+        a_row: in how many of them each row was.
+        recall: what the join found of the pairs over the threshold.
+    """
+
+    num: int
+    a_row: int
+    recall: Recall
 
 
 @dataclass(frozen=True)
@@ -79,6 +106,7 @@ class Similar:
         near: the settled ones of each block of `spill`.
         precision: of the similarities.
         missing: texts that were set aside, ascending.
+        lists: None where all pairs were compared.
     """
 
     spill: Spill
@@ -86,6 +114,7 @@ class Similar:
     near: Spill
     precision: Precision
     missing: np.ndarray
+    lists: Lists | None
 
     def over(self, threshold: float) -> "Over":
         """The pairs over the threshold that was asked for, or a higher one: exact."""
@@ -108,24 +137,39 @@ class Over:
         return (block.over(self._threshold) for block in self._blocks)
 
 
-def similar_within(side: Texts, threshold: float, floor: float) -> Similar:
+def similar_within(side: Texts, threshold: float, floor: float, exact: bool = False) -> Similar:
     """Pairs i < j of texts: those over the threshold exactly, those over the floor for the record.
 
     Args:
         floor: at most the threshold.
+        exact: compare all pairs, however many texts there are.
     """
+    all_pairs = exact or len(side.texts) <= MOST_EXACT
     error = side.encoder.error
     quick = _quick(side)
     missing = quick.missing(len(side.texts))
-    spill = Spill(side.cache, pairs_within(quick, min(floor, threshold - error), side.engine))
+    spill, lists = _compare(side, quick, threshold, min(floor, threshold - error), all_pairs)
     near = Over(spill, threshold - error)
     settled = _settle(near, side, side, lambda similarity: similarity <= threshold + error)
     if settled is not None:
-        return Similar(spill, threshold - error, *settled, missing)
-    exact = _exactly(side, np.arange(len(side.texts)))
-    spill = Spill(side.cache, pairs_within(exact, floor, side.engine))
+        return Similar(spill, threshold - error, *settled, missing, lists)
+    vectors = _exactly(side, np.arange(len(side.texts)))
+    spill, lists = _compare(side, vectors, threshold, floor, all_pairs)
     near_exact = Spill(side.cache, Over(spill, threshold))
-    return Similar(spill, threshold, near_exact, Precision(), missing)
+    return Similar(spill, threshold, near_exact, Precision(), missing, lists)
+
+
+def _compare(
+    side: Texts, vectors: Vectors, threshold: float, floor: float, all_pairs: bool
+) -> tuple[Spill, Lists | None]:
+    """All pairs over the floor; or those that meet in a list, and what share of them that is."""
+    if all_pairs:
+        return Spill(side.cache, pairs_within(vectors, floor, side.engine)), None
+    lists = make_lists(vectors, threshold, side.engine)
+    found = pairs_in_lists(vectors, lists, floor, side.cache, side.engine)
+    spill = Spill(side.cache, found)
+    recall = measure_recall(vectors, spill, threshold, side.engine)
+    return spill, Lists(lists.num, lists.nearest.shape[1], recall)
 
 
 def similar_between(left: Texts, right: Texts, threshold: float) -> tuple[Pairs, Precision]:

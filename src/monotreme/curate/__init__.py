@@ -23,7 +23,7 @@ from monotreme.progress import console
 from monotreme.recipe import SourceRef
 from monotreme.records import DROPPED_SCHEMA, QUESTION_SCHEMA, digest
 from monotreme.run import Run
-from monotreme.similar import Similar, Texts, similar_within
+from monotreme.similar import Lists, Similar, Texts, similar_within
 from monotreme.sources import source_of
 
 PAIR_SCHEMA = pa.schema(
@@ -67,7 +67,7 @@ def _near_duplicates(
         rows.questions.texts(part), encoder, run.cache("embeddings"), run.engine, set_aside=True
     )
     floor = min(FLOOR, table.threshold)
-    similar = similar_within(texts, table.threshold, floor)
+    similar = similar_within(texts, table.threshold, floor, table.exact)
     _set_aside(run, rows, fates, part[similar.missing])
     close = InRows(similar.over(table.threshold), part)
     result = apply_exclusion(rows.questions, rank, close, table.protect, run.engine)
@@ -81,8 +81,17 @@ def _near_duplicates(
         "encoder_digest": encoder.digest,
         "floor": floor,
         "similarity": asdict(similar.precision),
+        "join": _join(similar.lists),
     }
     return facts, _pair_tables(rows.ids[part], similar, floor)
+
+
+def _join(lists: Lists | None) -> dict[str, Any]:
+    """Which pairs were compared; of lists, what share of those over the threshold they found."""
+    if lists is None:
+        return {"pairs": "all"}
+    recall = {f"recall_{name}": value for name, value in lists.recall._asdict().items()}
+    return {"pairs": "lists", "lists": lists.num, "lists_a_row": lists.a_row, **recall}
 
 
 class InRows:

@@ -24,6 +24,13 @@ class Side(Protocol):
     def owner(self) -> np.ndarray: ...
 
 
+class Rows(NamedTuple):
+    """Some rows of a side, as a side."""
+
+    rows: np.ndarray
+    owner: np.ndarray
+
+
 class Pairs(NamedTuple):
     """Pairs in ascending (left, right) order.
 

@@ -8,6 +8,7 @@ two texts counts. Legend: N texts of one side, M of the other, D numbers a row, 
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -53,57 +54,84 @@ def margin(threshold: float, dimension: int, roundoff: float) -> float:
 
 
 def _join(left: Side, right: Side | None, threshold: float, engine: Engine) -> Iterator[Pairs]:
-    theirs = None if right is None else _share(right, engine)
-    make = partial(_Tiles, _share(left, engine), theirs, threshold)
-    height, _ = TILES[machine.device()]
+    theirs = None if right is None else shared(right, engine)
+    make = partial(Tiles, shared(left, engine), theirs, threshold)
     with progress("Comparing", len(left.rows)) as done:
-        blocks = list(_blocks(left.owner, height))
-        for rows, pairs in zip(blocks, engine.map(_search, blocks, make, on_gpu=True), strict=True):
+        parts = list(_blocks(left.owner))
+        for rows, pairs in zip(parts, engine.map(_search, parts, make, on_gpu=True), strict=True):
             yield pairs
             done(rows.stop - rows.start)
 
 
-def _share(side: Side, engine: Engine) -> tuple[Shared[np.ndarray], Shared[np.ndarray]]:
-    return engine.share(side.rows), engine.share(side.owner)
+@dataclass(frozen=True)
+class _SharedSide:
+    """A side that every worker can have."""
+
+    shared_rows: Shared[np.ndarray]
+    shared_owner: Shared[np.ndarray]
+
+    @property
+    def rows(self) -> np.ndarray:
+        return self.shared_rows.value
+
+    @property
+    def owner(self) -> np.ndarray:
+        return self.shared_owner.value
 
 
-class _Tiles:
+def shared(side: Side, engine: Engine) -> Side:
+    """A side that an engine's workers can have, as part of what they `make`."""
+    return _SharedSide(engine.share(side.rows), engine.share(side.owner))
+
+
+class Tiles:
     """Both sides as a worker needs them: stored rows to decide, tensors to propose.
 
     Without a right side the pairs are i < j of the left one.
     """
 
-    def __init__(
-        self,
-        left: tuple[Shared[np.ndarray], Shared[np.ndarray]],
-        right: tuple[Shared[np.ndarray], Shared[np.ndarray]] | None,
-        threshold: float,
-    ) -> None:
+    def __init__(self, left: Side, right: Side | None, threshold: float) -> None:
         self.triangle = right is None
-        self.left, self.left_owner = (part.value for part in left)
-        self.right, self.right_owner = (part.value for part in right or left)
+        self.left, self.right = left, right or left
         self.threshold = threshold
-        place = machine.device()
-        dtype = torch.bfloat16 if machine.has_amx() else torch.float32
-        roundoff = TENSOR_CORE_ROUNDOFF if place == "cuda" else ROUNDOFF[dtype]
-        self.floor = threshold - margin(threshold, self.right.shape[1], roundoff)
-        self.width = TILES[place][1]
-        self.ours = _tensor(self.left).to(place, dtype)
-        self.theirs = self.ours if self.triangle else _tensor(self.right).to(place, dtype)
+        self.place = machine.device()
+        self.dtype = torch.bfloat16 if machine.has_amx() else torch.float32
+        roundoff = TENSOR_CORE_ROUNDOFF if self.place == "cuda" else ROUNDOFF[self.dtype]
+        self.floor = threshold - margin(threshold, self.right.rows.shape[1], roundoff)
+        self.theirs = _tensor(self.right.rows).to(self.place, self.dtype)
+
+    def ours(self, rows: slice) -> torch.Tensor:
+        """Left rows; converted as they are needed, so that a long left side takes no memory."""
+        if self.triangle:
+            return self.theirs[rows]
+        return _tensor(self.left.rows[rows]).to(self.place, self.dtype)
 
 
-def _search(tiles: _Tiles, rows: slice) -> Pairs:
+def propose(tiles: Tiles, rows: slice) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Left and right rows (P,), (P,) that may be over the threshold, of a block of left rows.
+
+    None that is over it is missing. Within one side, only pairs of a text and a later one.
+    """
+    _, width = TILES[tiles.place]
+    ours = tiles.ours(rows)
+    for column in range(rows.start if tiles.triangle else 0, len(tiles.theirs), width):
+        product = ours @ tiles.theirs[column : column + width].T
+        if tiles.triangle and column == rows.start:
+            product.fill_diagonal_(-torch.inf)  # rows themselves: each would have a maximum
+        i, j = _candidates(product, tiles.floor)
+        i, j = i + rows.start, j + column
+        if tiles.triangle:
+            distinct = tiles.left.owner[i] < tiles.left.owner[j]
+            i, j = i[distinct], j[distinct]
+        yield i, j
+
+
+def _search(tiles: Tiles, rows: slice) -> Pairs:
     """The pairs of a block of left rows with all right ones."""
     found = []
-    for column in range(rows.start if tiles.triangle else 0, len(tiles.theirs), tiles.width):
-        columns = slice(column, column + tiles.width)
-        i, j = _candidates(tiles.ours[rows], tiles.theirs[columns], tiles.floor)
-        i, j = i + rows.start, j + columns.start
-        if tiles.triangle:
-            distinct = tiles.left_owner[i] < tiles.left_owner[j]
-            i, j = i[distinct], j[distinct]
-        cosines = dots(tiles.left, tiles.right, i, j)
-        pairs = Pairs(tiles.left_owner[i], tiles.right_owner[j], cosines)
+    left, right = tiles.left, tiles.right
+    for i, j in propose(tiles, rows):
+        pairs = Pairs(left.owner[i], right.owner[j], dots(left.rows, right.rows, i, j))
         found.append(pairs.over(tiles.threshold))
     return highest(joined(found))
 
@@ -115,8 +143,9 @@ def _tensor(rows: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(rows)
 
 
-def _blocks(owner: np.ndarray, height: int) -> Iterator[slice]:
-    """Cut rows into blocks of about `height`, never between two rows of one text."""
+def _blocks(owner: np.ndarray) -> Iterator[slice]:
+    """Cut rows into blocks of about a tile's height, never between two rows of one text."""
+    height, _ = TILES[machine.device()]
     start = 0
     while start < len(owner):
         last = owner[min(start + height, len(owner)) - 1]
@@ -125,14 +154,11 @@ def _blocks(owner: np.ndarray, height: int) -> Iterator[slice]:
         start = stop
 
 
-def _candidates(
-    left: torch.Tensor, right: torch.Tensor, floor: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(product: torch.Tensor, floor: float) -> tuple[np.ndarray, np.ndarray]:
     """Places (P,), (P,) in a tile over the floor; rows with a maximum under it are not searched.
 
     Products are widened before they are compared: a bf16 tensor would round the floor too.
     """
-    product = left @ right.T
     rows = (product.amax(1).float() > floor).nonzero().squeeze(1)
     places = (product[rows].float() > floor).nonzero()
     return rows[places[:, 0]].cpu().numpy(), places[:, 1].cpu().numpy()

@@ -166,6 +166,7 @@ class Curate(Table):
     threshold: float = Field(
         0.8, gt=0, le=1, description="Similarity (cosine) over which one goes."
     )
+    exact: bool = Field(False, description="Compare all pairs above a million questions too.")
     protect: Literal["none", "different_answer", "different_numbers"] = Field(
         "none", description="Look-alikes that stay although they are over the threshold."
     )
