@@ -190,6 +190,7 @@ def monotreme(texts: list[str], folder: Path, clock: Clock, precision: str) -> F
     from monotreme import machine
     from monotreme.encoders import BUILT_IN, find_encoder
     from monotreme.exclusion import exclude
+    from monotreme.neighbors import joined
     from monotreme.similar import Texts, similar_within
 
     if precision == "float32":
@@ -198,9 +199,9 @@ def monotreme(texts: list[str], folder: Path, clock: Clock, precision: str) -> F
     clock.lap("load")
     cache = folder / "cache" / precision
     similar = similar_within(Texts(texts, encoder, cache), THRESHOLD, THRESHOLD)
-    pairs = similar.over(THRESHOLD)
+    pairs = joined(list(similar.over(THRESHOLD)))
     clock.lap("embed")  # and the join, which is a hundredth of it: see bench/join.py
-    kept = exclude(np.arange(len(texts)), pairs.left, pairs.right)
+    kept = exclude(np.arange(len(texts)), [pairs])
     clock.lap("join")
     print(similar.precision, file=sys.stderr)
     return Found(kept, np.stack([pairs.left, pairs.right], 1))

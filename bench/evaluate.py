@@ -24,7 +24,9 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 sys.path.append(sys.path.pop(0))  # `evaluate`, which lm-eval imports, is not this file
 
@@ -38,11 +40,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from monotreme.benchmarks import BENCHMARKS, read_benchmark
 from monotreme.evaluate.summary import summarise
-from monotreme.scoring import tasks
+from monotreme.run import StageWork
+from monotreme.scoring import pieces, tasks
 from monotreme.scoring.prefixes import passes
 from monotreme.scoring.protocol import Prompt, Shots, item_score, prompts
-from monotreme.scoring.scorer import Scorer
+from monotreme.scoring.scorer import Scorer, Way
 from monotreme.scoring.shared import MOST_ON_PROCESSOR
+from monotreme.scoring.sheets import Candidate
 from monotreme.scoring.spans import Likelihood, Span, encode_pairs
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "benchmarks"
@@ -216,11 +220,14 @@ def floor_share(model: Any, tokens: int, seconds: float) -> float:
 class Silent(Scorer):
     """Does all that a scorer does but run the model: numbers follow from the tokens' number."""
 
-    def prove(self, spans: Sequence[Span]) -> None:
+    def _way_for(self, spans: Sequence[Span]) -> Way:
         del spans
+        return "shared"
 
-    def _score(self, score: Any, spans: Sequence[Span], what: str) -> list[Likelihood]:
-        del score, what
+    def _score(
+        self, score: Any, spans: Sequence[Span], what: str, advance: Any
+    ) -> list[Likelihood]:
+        del score, what, advance
         placed = [index for one in passes(spans, self.batch_tokens, 2**16) for index in one.spans]
         assert len(placed) == len(spans)
         return [
@@ -237,13 +244,26 @@ def overhead(tokenizer: Any, model: Any) -> dict[str, float]:
     for name in TARGETS:
         full, spent[f"{name} prompts"] = clocked(lambda name=name: asked(name))
         task = tasks.Task(BENCHMARKS[name], full, len(full))
-        items, spent[f"{name} items"] = clocked(
-            lambda task=task: tasks.items_of("base", task, lambda: scorer)
-        )
+        items, spent[f"{name} items"] = clocked(lambda task=task: items_of(task, scorer))
         tables.append(items)
-    table = pa.concat_tables(tables).replace_schema_metadata(None)
+    table = pa.concat_tables(tables)
     _, spent["scores"] = clocked(lambda: summarise(table, {}, 0))
     return spent
+
+
+def items_of(task: tasks.Task, scorer: Scorer) -> pa.Table:
+    """As `evaluate` comes to them: by way of pieces and their files."""
+    base = Candidate("base", Path(), None, "", False)
+    sheet = tasks.sheet_of(task)
+    with (
+        TemporaryDirectory() as folder,
+        patch.object(pieces, "load_scorer", lambda *_, **__: scorer),
+    ):
+        answers = pieces.ask(
+            StageWork(Path(folder)), [base], [sheet],
+            precision="fp32", batch_tokens=BATCH_TOKENS, num_ranks=1,
+        )  # fmt: skip
+    return tasks.items_of("base", task, answers["base", sheet.name])
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from monotreme.curate.duplicates import protected
+from monotreme.curate.duplicates import Unprotected
 from monotreme.embed import embed
 from monotreme.encoders import BUILT_IN, find_encoder
 from monotreme.neighbors import Pairs
@@ -89,7 +89,8 @@ def methods(train: list[Question], benchmark: list[Question]) -> dict[str, np.nd
     cosine = (vectors[:num] * vectors[num:]).sum(1)
     pairs = Pairs(np.arange(num), np.arange(num, 2 * num), cosine)
     dropped = {
-        f"cosine {threshold}, {rule}": (cosine > threshold) & ~protected(questions, pairs, rule)
+        f"cosine {threshold}, {rule}": (cosine > threshold)
+        & ~Unprotected(questions, [pairs], rule).is_protected(pairs)
         for rule in RULES
         for threshold in THRESHOLDS
     }

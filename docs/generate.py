@@ -50,6 +50,7 @@ EXIT_CODES = """## Exit codes
 | code | meaning |
 |---|---|
 | 0 | done |
+| 1 | verify: a claim is false |
 | 2 | the recipe or the command line is wrong |
 | 3 | a file, a row or a model cannot be read as what it should be |
 | 4 | two things that must belong together do not |

@@ -105,7 +105,9 @@ def write_model(folder: Path, seed: int = 0, **shape: Any) -> Path:
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     """A store on loopback with an empty bucket named `bucket`, which s3:// URLs reach."""
     pytest.importorskip("s3fs", reason="s3fs is not installed (pip install 'monotreme[s3]')")
-    pytest.importorskip("moto", reason="moto, the local S3 server, is not installed")
+    pytest.importorskip(
+        "moto.server", reason="moto, flask and flask-cors, the local S3 server, are not installed"
+    )
     from s3fs import S3FileSystem
 
     server = S3Server()

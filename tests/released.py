@@ -9,6 +9,7 @@ from conftest import finish, sums
 from merging import write_adapter
 
 from monotreme import merge
+from monotreme.decontaminate import PAIR_SCHEMA
 from monotreme.records import Counts, Question, question_table
 from monotreme.run import Run
 
@@ -112,6 +113,7 @@ def finish_run(
         finish(run, "curate", sums(17))
         with run.stage("decontaminate", {}) as work:
             work.table("questions.parquet", question_table(questions))
+            work.table("pairs.parquet", PAIR_SCHEMA.empty_table())
             work.json("leaks.json", LEAKS)
             work.counts = Counts.tally([q.source for q in questions], [])
         with run.stage("train", {}) as work:

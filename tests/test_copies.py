@@ -22,6 +22,7 @@ from monotreme.run import Run, open_run
 from monotreme.stores import LOCK, mirror, pull, send, store, working_copy
 from monotreme.stores.store import Store
 
+pytestmark = pytest.mark.usefixtures("s3")
 RUNS = "s3://bucket/runs"
 RUN = f"{RUNS}/test"
 
@@ -44,12 +45,12 @@ class Machine:
 
 
 @pytest.fixture
-def here(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(tmp_path / "here", monkeypatch)
 
 
 @pytest.fixture
-def elsewhere(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(tmp_path / "elsewhere", monkeypatch)
 
 
@@ -126,9 +127,7 @@ def test_what_the_store_has_is_not_sent_again(here: Machine, puts: list[str]) ->
     assert puts == ["-curate/record.json", "curate/record.json"]
 
 
-def test_another_machine_goes_on_where_the_first_stopped(
-    here: Machine, elsewhere: Machine, s3: S3Server
-) -> None:
+def test_another_machine_goes_on_where_the_first_stopped(here: Machine, elsewhere: Machine) -> None:
     with here() as run:
         do(run)
         first = (run.folder / "curate/record.json").read_bytes()
@@ -189,9 +188,8 @@ def test_a_stage_done_on_two_machines_is_told(here: Machine, elsewhere: Machine)
 
 def test_verdicts_of_both_sides_stay(here: Machine, elsewhere: Machine, s3: S3Server) -> None:
     for machine, line in ((here, "1"), (elsewhere, "2")):
-        with machine() as run, run.open():
-            with (run.folder / "verdicts.jsonl").open("a") as file:
-                file.write(f"{line}\n")
+        with machine() as run, run.open(), (run.folder / "verdicts.jsonl").open("a") as file:
+            file.write(f"{line}\n")
     with elsewhere() as run, here() as other:
         (run.folder / "verdicts.jsonl").write_text("1\n2\n3\n")
         (other.folder / "verdicts.jsonl").write_text("1\n2\n4\n")
@@ -247,7 +245,7 @@ def test_a_file_that_is_not_what_its_record_says_is_told(
         pass
 
 
-def test_no_run_there_is_one_line(here: Machine, tmp_path: Path) -> None:
+def test_no_run_there_is_one_line(here: Machine) -> None:
     with here():
         with pytest.raises(InputError, match="s3://bucket/runs/absent is no run"):
             working_copy(f"{RUNS}/absent")
@@ -266,14 +264,14 @@ def test_a_named_model_of_a_run_keeps_its_name(here: Machine) -> None:
 
 
 def test_a_store_that_goes_while_a_stage_is_sent_gets_the_rest_later(
-    here: Machine, s3: S3Server, puts: list[str], monkeypatch: pytest.MonkeyPatch
+    here: Machine, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "PATIENCE_SECONDS", 1.0)
     with here() as run:
-        with pytest.raises(RemoteError, match=r"cannot be reached for 1 s .* finished is kept in"):
-            with run.open():
-                s3.stop()
-                finish(run, "curate", sums(3))
+        says = r"cannot be reached for 1 s .* finished is kept in"
+        with pytest.raises(RemoteError, match=says), run.open():
+            s3.stop()
+            finish(run, "curate", sums(3))
         finished = (run.folder / "curate/record.json").read_bytes()
         s3.start()
         assert "curate/record.json" not in names(s3)
@@ -316,7 +314,7 @@ push(Path(sys.argv[1]))
 
 @pytest.mark.slow
 def test_killed_before_any_operation_of_sending_the_next_finishes(
-    here: Machine, elsewhere: Machine, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+    here: Machine, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stage of four files over one of three, killed for real before its n-th put or removal."""
     operations = 0

@@ -13,7 +13,7 @@ from monotreme.decontaminate.finding import similar_pairs, verbatim_pairs
 from monotreme.decontaminate.leaks import share_interval
 from monotreme.decontaminate.views import ALONE, benchmark_views
 from monotreme.encoders import BUILT_IN, find_encoder
-from monotreme.records import BenchmarkQuestion, Question, read_questions
+from monotreme.records import BenchmarkQuestion, Question, digest, read_questions
 from monotreme.run import Run
 
 BENCHMARK = [
@@ -111,8 +111,15 @@ def test_the_table_counts_questions_by_source_and_verdict(make_run, tmp_path):
             verdict: list(share_interval(count, 2)) for verdict, count in counts.items()
         }
     assert leaks["dropped_by_source"] == {"mine": 1, "other": 1}
+    items = decontaminate.read_scored(run, run.recipe.decontaminate.benchmarks[0]).items
     assert leaks["benchmarks"] == [
-        {"id": "bench", "split": "test", "license": "unknown", "num_questions": 3}
+        {
+            "id": "bench",
+            "split": "test",
+            "license": "unknown",
+            "num_questions": 3,
+            "questions_digest": digest(*(item.id for item in items)),
+        }
     ]
     assert len(leaks["leaked_benchmark_ids"]["bench"]) == 2
     assert [(row["source"], row["leaked"], row["read"]) for row in leaks["rates"]] == [

@@ -32,6 +32,7 @@ NEEDS = {
     r"--push": "the Hub",
     r"--gpus": "more than one GPU",
     r"evaluate --model": "benchmarks of the Hub",
+    r"verify (?!runs)": "a downloaded release",
 }
 
 

@@ -45,7 +45,7 @@ class Spy:
 
 
 def test_rows_are_unit_and_similar_texts_are_near(encoder, tmp_path: Path):
-    rows, owner = embed(TEXTS, encoder, tmp_path)
+    rows, owner, _ = embed(TEXTS, encoder, tmp_path)
     assert owner.tolist() == [0, 1, 2, 3, *[4] * (len(owner) - 4)]
     assert len(owner) > 5
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
@@ -96,6 +96,6 @@ def test_a_broken_cache_file_is_made_again(encoder, tmp_path: Path):
 
 
 def test_no_texts_have_no_vectors(encoder, tmp_path: Path):
-    rows, owner = embed([], encoder, tmp_path)
+    rows, owner, _ = embed([], encoder, tmp_path)
     assert rows.shape == (0, 384)
     assert owner.shape == (0,)

@@ -1,5 +1,7 @@
 """The tiled join finds exactly the pairs that a plain float64 comparison finds."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -135,3 +137,35 @@ def test_over_means_strictly():
     assert within(texts, 1.0).left.size == 0
     assert within(texts, 0.0).left.tolist() == [0]
     assert within(texts, 0.999).similarity.tolist() == [1.0]
+
+
+def test_blocks_that_were_compared_are_not_compared_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle and taken up again is uninterrupted; a broken file is made anew."""
+    monkeypatch.setattr(tiles, "TILES", {"cpu": (50, 64), "cuda": (50, 64)})
+    texts = side(300, 1)
+    whole = list(pairs_within(texts, 0.7))
+    searched: list[slice] = []
+    search = tiles._search
+
+    def counting(made: tiles.Tiles, rows: slice) -> Pairs:
+        searched.append(rows)
+        return search(made, rows)
+
+    monkeypatch.setattr(tiles, "_search", counting)
+    begun = pairs_within(texts, 0.7, folder=tmp_path)
+    for _ in range(3):
+        next(begun)
+    del begun
+    num = len(searched)
+    assert 3 <= num < len(whole)
+    again = list(pairs_within(texts, 0.7, folder=tmp_path))
+    assert len(searched) == len(whole) + (num - 3)  # the one under way was lost
+    assert [c.tobytes() for p in again for c in p] == [c.tobytes() for p in whole for c in p]
+    broken = sorted(tmp_path.iterdir())[1]
+    broken.write_bytes(broken.read_bytes()[:20])
+    searched.clear()
+    again = list(pairs_within(texts, 0.7, folder=tmp_path))
+    assert len(searched) == 1
+    assert [c.tobytes() for p in again for c in p] == [c.tobytes() for p in whole for c in p]

@@ -141,12 +141,12 @@ def answers(work: StageWork, asked: Sequence[Candidate]) -> dict[Any, Answers]:
 
 @pytest.mark.usefixtures("_small_portions")
 def test_answers_do_not_depend_on_the_order_of_the_pieces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not in the last bit, and not in whether a model is found to share prefixes."""
     asked = candidates(tmp_path)
     forwards = answers(StageWork(tmp_path / "forwards"), asked)
-    told = {name: given.way for (name, sheet), given in forwards.items() if sheet == "sums"}
+    told = {name: found.way for (name, sheet), found in forwards.items() if sheet == "sums"}
     assert told == {"Llama": "shared", "Mistral": "plain"}
     claims = Team.claims
     monkeypatch.setattr(Team, "claims", lambda self, num: reversed(list(claims(self, num))))
@@ -157,9 +157,9 @@ def test_answers_do_not_depend_on_the_order_of_the_pieces(
     for name in names[0]:
         one, other = (tmp_path / way / "parts" / name for way in ("forwards", "backwards"))
         assert one.read_bytes() == other.read_bytes()
-    for key, given in forwards.items():
-        assert given.rows == backwards[key].rows
-        assert given.way == backwards[key].way
+    for key, one_way in forwards.items():
+        assert one_way.rows == backwards[key].rows
+        assert one_way.way == backwards[key].way
 
 
 def test_answers_are_those_of_the_question(tmp_path: Path) -> None:

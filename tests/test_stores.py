@@ -157,7 +157,8 @@ def test_a_store_that_cannot_be_opened_says_what_to_do(
     assert "\n" not in str(told.value)
 
 
-def test_no_rights_are_one_line(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("s3")
+def test_no_rights_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from s3fs import S3FileSystem
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

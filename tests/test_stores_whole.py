@@ -58,6 +58,7 @@ def told(record: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a dozen commands, each of which loads torch
 def test_killed_it_goes_on_and_ends_as_a_local_run(
     s3: S3Server, tmp_path: Path, tiny_model: Path
 ) -> None:

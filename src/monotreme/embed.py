@@ -1,5 +1,6 @@
 """Texts → unit vectors, computed once per text and kept on disk."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -29,10 +30,12 @@ class Vectors(NamedTuple):
     Attributes:
         rows: (R, dimension) float32, memory-mapped.
         owner: (R,) int64, ascending: the text that a row is a window of.
+        digest: changes whenever the texts, their order or what embeds them does.
     """
 
     rows: np.ndarray
     owner: np.ndarray
+    digest: str = ""
 
     def missing(self, num_texts: int) -> np.ndarray:
         """Texts that have no vector as each worker died of them, ascending."""
@@ -172,7 +175,12 @@ class _Shelf:
             stop = done + int(np.searchsorted(rows[order[done:]], start + len(vectors)))
             out[order[done:stop]] = vectors[rows[order[done:stop]] - start]
             start, done = start + len(vectors), stop
-        return Vectors(out, owner)
+        told = digest(self._folder.name, _sha256(keys), _sha256(owner))
+        return Vectors(out, owner, told)
+
+
+def _sha256(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _load(path: Path) -> Iterator[dict[str, np.ndarray]]:

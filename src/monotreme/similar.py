@@ -30,6 +30,7 @@ from monotreme.neighbors import (
     pairs_within,
     similarities,
 )
+from monotreme.records import digest
 from monotreme.storage import storage_errors
 
 MOST_EXACT = 1_000_000  # texts that are all compared with all, where nothing else is asked for
@@ -164,7 +165,9 @@ def _compare(
 ) -> tuple[Spill, Lists | None]:
     """All pairs over the floor; or those that meet in a list, and what share of them that is."""
     if all_pairs:
-        return Spill(side.cache, pairs_within(vectors, floor, side.engine)), None
+        # what was compared before, for this floor or a threshold above it, is not compared again
+        folder = side.cache / "pairs" / digest(vectors.digest, repr(floor))[:32]
+        return Spill(side.cache, pairs_within(vectors, floor, side.engine, folder)), None
     lists = make_lists(vectors, threshold, side.engine)
     found = pairs_in_lists(vectors, lists, floor, side.cache, side.engine)
     spill = Spill(side.cache, found)

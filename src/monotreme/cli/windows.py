@@ -1,4 +1,4 @@
-"""The commands that look at a run, or judge pairs."""
+"""The commands that look at a run or a release, or judge pairs."""
 
 import json
 from pathlib import Path
@@ -175,6 +175,54 @@ def judge(
     else:
         judging.write_lines(rows, output)
         typer.echo(f"wrote {len(rows)} verdicts to {output}", err=True)
+
+
+@app.command(
+    epilog=examples(
+        "monotreme verify runs/pocket/release/dataset",
+        "monotreme verify questions --all --cache vectors",
+        "monotreme verify questions adapter --json",
+        "monotreme verify questions --benchmark mmlu=data/mmlu",
+    )
+)
+def verify(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Released data set, adapter or model.")
+    ],
+    sample: Annotated[
+        int, typer.Option(min=1, help="Questions that are compared with all others.")
+    ] = 2000,
+    every: Annotated[bool, typer.Option("--all", help="Compare all, not a sample.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Of the sample; else a fresh one.")] = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID=PATH", help="Local file or folder of a benchmark."),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps vectors for the next time.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a released folder against its own claims; changes nothing, exit code 1 if one fails."""
+    import secrets
+    from tempfile import TemporaryDirectory
+
+    from monotreme import verify as verifying
+
+    with TemporaryDirectory() as temporary, interruptible():
+        options = verifying.Options(
+            sample=None if every else sample,
+            seed=secrets.randbelow(2**32) if seed is None else seed,
+            benchmarks=verifying.read_given(benchmark or []),
+            cache=cache or Path(temporary),
+        )
+        reports = verifying.verify(folders, options)
+    if as_json:
+        print_json(verifying.plain(reports))
+    else:
+        typer.echo("\n".join(verifying.lines(reports)))
+    if any(report.failed for report in reports):
+        raise typer.Exit(1)
 
 
 @app.command(

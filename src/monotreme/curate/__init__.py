@@ -79,6 +79,7 @@ def _near_duplicates(
         **result.facts,
         "encoder": encoder.name,
         "encoder_digest": encoder.digest,
+        "floor": floor,
         "similarity": asdict(similar.precision),
         "join": _join(similar.lists),
     }

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from monotreme import verdicts
 from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
-from monotreme.decontaminate.finding import similar_pairs
+from monotreme.decontaminate.finding import VERBATIM, similar_pairs
 from monotreme.decontaminate.judging import EVIDENCE, Match, ask_about_undecided, gravest, judge
 from monotreme.decontaminate.leaks import leak_table, leaked_ids, rates, review
 from monotreme.decontaminate.splits import split_matches, split_row
@@ -35,6 +35,7 @@ from monotreme.records import (
 )
 from monotreme.run import Run
 from monotreme.storage import sha256
+from monotreme.verbatim import RUN
 
 PAIR_SCHEMA = pa.schema([("id", pa.string()), ("source", pa.string()), *EVIDENCE])
 LEAKED_SCHEMA = pa.schema([*QUESTION_SCHEMA, *(pa.field(*column) for column in EVIDENCE)])
@@ -122,6 +123,7 @@ def execute(run: Run) -> None:
             "pairs": len(matches),
             "benchmark_questions": len(items),
             "similarity": asdict(precision),
+            "verbatim": {"share": VERBATIM, "run": RUN},
             "llm_judge": asked,
         }
 
@@ -166,7 +168,13 @@ def _summary(
         "drop": list(table.drop),
         "encoder": run.recipe.curate.encoder,
         "benchmarks": [
-            {"id": b.id, "split": b.split, "license": b.license, "num_questions": len(items)}
+            {
+                "id": b.id,
+                "split": b.split,
+                "license": b.license,
+                "num_questions": len(items),
+                "questions_digest": digest(*(item.id for item in items)),
+            }
             for b, _, items in scored
         ],
         "table": leak_table(matches, {s: read[s] for s in sources if s in read}),

@@ -58,7 +58,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing", "Name a whole model or adapter folder") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error})", "Get the folder again") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} is not a table of keys", "Get the folder again")

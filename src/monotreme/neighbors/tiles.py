@@ -10,30 +10,67 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
 
 from monotreme import machine
 from monotreme.engine import HERE, Engine, Shared
 from monotreme.neighbors.pairs import Pairs, Side, dots, highest, joined
 from monotreme.progress import progress
+from monotreme.storage import writing
 
 TILES = {"cpu": (1024, 2048), "cuda": (8192, 16_384)}  # on the CPU larger ones leave the cache
 ROUNDOFF = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
 TENSOR_CORE_ROUNDOFF = 2.0**-10  # of float32 products on CUDA, should TF32 be switched on
 
 
-def pairs_within(side: Side, threshold: float, engine: Engine = HERE) -> Iterator[Pairs]:
-    """Every pair i < j of texts with cosine > threshold, in blocks of ascending i."""
-    return _join(side, None, threshold, engine)
+def pairs_within(
+    side: Side, threshold: float, engine: Engine = HERE, folder: Path | None = None
+) -> Iterator[Pairs]:
+    """Every pair i < j of texts with cosine > threshold, in blocks of ascending i.
+
+    Args:
+        folder: of these rows and this threshold alone: a block that lies there is not computed
+            again, others are left there.
+
+    Raises:
+        StorageError: the folder is full or cannot be written.
+    """
+    blocks = list(_blocks(side.owner))
+    if folder is None:
+        yield from _join(side, None, threshold, engine, blocks)
+        return
+    files = [folder / f"{rows.start:012}-{rows.stop:012}.safetensors" for rows in blocks]
+    known = [_is_whole(file) for file in files]
+    left = [rows for rows, there in zip(blocks, known, strict=True) if not there]
+    fresh = _join(side, None, threshold, engine, left) if left else iter(())
+    for file, there in zip(files, known, strict=True):
+        if there:
+            yield Pairs(**load_file(file))
+        else:
+            pairs = next(fresh)
+            with writing(file) as temporary:
+                save_file(pairs._asdict(), temporary)
+            yield pairs
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        with safe_open(file, "numpy") as opened:
+            return sorted(opened.keys()) == sorted(Pairs._fields)
+    except (OSError, SafetensorError):
+        return False
 
 
 def pairs_between(
     left: Side, right: Side, threshold: float, engine: Engine = HERE
 ) -> Iterator[Pairs]:
     """Every pair (i of left, j of right) with cosine > threshold, in blocks of ascending i."""
-    return _join(left, right, threshold, engine)
+    return _join(left, right, threshold, engine, list(_blocks(left.owner)))
 
 
 def margin(threshold: float, dimension: int, roundoff: float) -> float:
@@ -53,12 +90,15 @@ def margin(threshold: float, dimension: int, roundoff: float) -> float:
     return e + roundoff * (abs(threshold) + e)
 
 
-def _join(left: Side, right: Side | None, threshold: float, engine: Engine) -> Iterator[Pairs]:
+def _join(
+    left: Side, right: Side | None, threshold: float, engine: Engine, blocks: list[slice]
+) -> Iterator[Pairs]:
+    """The pairs of each block of left rows."""
     theirs = None if right is None else shared(right, engine)
     make = partial(Tiles, shared(left, engine), theirs, threshold)
-    with progress("Comparing", len(left.rows)) as done:
-        parts = list(_blocks(left.owner))
-        for rows, pairs in zip(parts, engine.map(_search, parts, make, on_gpu=True), strict=True):
+    with progress("Comparing", sum(rows.stop - rows.start for rows in blocks)) as done:
+        found = engine.map(_search, blocks, make, on_gpu=True)
+        for rows, pairs in zip(blocks, found, strict=True):
             yield pairs
             done(rows.stop - rows.start)
 

@@ -90,7 +90,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         ) from None
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # or a number too long, ...
         where = " ".join(str(error).split())
         raise RecipeError(
             f"recipe {path} is not YAML ({where})", "Mend the line it names"

@@ -1,8 +1,9 @@
 """release: cards, licences and files, ready to publish (paper, section 6).
 
 `dataset/`, `adapter/` and a `merged-<id>/` for each merge that the recipe names are whole
-repositories: files, README.md and recipe.yaml; beside them croissant.json and, where one licence does
-not cover the set, LICENSE.md; of a model .eval_results. `manifest.json` holds size and SHA-256 of each.
+repositories: files, README.md, recipe.yaml and record.json, by which strangers check them; beside
+them croissant.json and, where one licence does not cover the set, LICENSE.md; of a model
+.eval_results. `manifest.json` holds size and SHA-256 of each.
 """
 
 import json
@@ -26,9 +27,12 @@ from monotreme.release.cards import adapter_card, dataset_card, license_page, me
 from monotreme.release.evidence import DataFile, Evidence, Scored, on_hub, source_rows
 from monotreme.release.intact import check_records
 from monotreme.release.matter import eval_results
+from monotreme.release.rebuild import pinned, released_verdicts
+from monotreme.release.record import leave_record
 from monotreme.run import Run
 from monotreme.sources import SOURCES
 from monotreme.storage import sha256
+from monotreme.verdicts import FILE as VERDICTS
 
 NAME = "release"
 
@@ -40,7 +44,7 @@ PROVENANCE = ["id", "source", "license", "llm_written", "subject"]
 def inputs(run: Run) -> dict[str, str]:
     """The files and records that the cards tell of, and the recipe that is copied beside them."""
     files = {
-        "decontaminate": ["questions.parquet", "leaks.json"],
+        "decontaminate": ["questions.parquet", "leaks.json", "pairs.parquet"],
         "train": ["adapter"],
         "evaluate": ["scores.json"],
         "merge": list(_named_merges(run)),
@@ -138,7 +142,9 @@ def _data_source(source: str) -> str:
     return SOURCES[source].data_source if source in SOURCES else source
 
 
-def _write_dataset(folder: Path, questions: pa.Table, evidence: Evidence, recipe: str) -> None:
+def _write_dataset(
+    folder: Path, questions: pa.Table, evidence: Evidence, rebuild: Mapping[str, str]
+) -> None:
     (folder / "data").mkdir(parents=True)
     columns = {name: questions[name] for name in ("input", "output", "instruction")}
     columns["data_source"] = pa.array(
@@ -148,7 +154,7 @@ def _write_dataset(folder: Path, questions: pa.Table, evidence: Evidence, recipe
         "default": _write_table(folder, "data/train.parquet", pa.table(columns)),
         "provenance": _write_table(folder, "data/provenance.parquet", questions.select(PROVENANCE)),
     }
-    texts = {"README.md": dataset_card(evidence, files), "recipe.yaml": recipe}
+    texts = {"README.md": dataset_card(evidence, files), **rebuild}
     if licensing.needs_page(evidence.sources):
         texts[licensing.FILE] = license_page(evidence)
     _write_texts(folder, texts)
@@ -188,6 +194,13 @@ def _write_texts(folder: Path, texts: Mapping[str, str]) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
+def _rebuild(run: Run) -> dict[str, str]:
+    """Name and text of the files by which the released set is made again."""
+    verdicts = released_verdicts(read_table(run.output("decontaminate", "pairs.parquet")))
+    recipe = dump_recipe(pinned(run.recipe, _revisions(run)))
+    return {"recipe.yaml": recipe, **({VERDICTS: verdicts} if verdicts else {})}
+
+
 def execute(run: Run) -> None:
     """Prepare the folders to publish.
 
@@ -198,23 +211,26 @@ def execute(run: Run) -> None:
     """
     check_records(run, RECORDS)
     questions = read_table(run.output("decontaminate", "questions.parquet"))
-    recipe = dump_recipe(run.recipe)
     merges = _named_merges(run)
     given = inputs(run)
     evidence = _evidence(run, questions)
+    rebuild = _rebuild(run)
     with run.stage(NAME, given) as work:
         with work.file("dataset") as folder:
-            _write_dataset(folder, questions, evidence, recipe)
+            _write_dataset(folder, questions, evidence, rebuild)
+        leave_record(work, "dataset", evidence, questions)
         with work.file("adapter") as folder:
-            texts = {"README.md": adapter_card(evidence), "recipe.yaml": recipe}
+            texts = {"README.md": adapter_card(evidence), **rebuild}
             texts |= eval_results(evidence, "adapter")
             _write_model(folder, run.output("train", "adapter"), texts)
+        leave_record(work, "adapter", evidence, questions)
         for name in merges:
             into = _hub_name(evidence.records["merge"]["inputs"][f"into/{name}"])
-            texts = {"README.md": merged_card(evidence, name, into), "recipe.yaml": recipe}
+            texts = {"README.md": merged_card(evidence, name, into), **rebuild}
             texts |= eval_results(evidence, f"merged-{name}")
             with work.file(f"merged-{name}") as folder:
                 _write_model(folder, run.output("merge", name), texts)
+            leave_record(work, f"merged-{name}", evidence, questions)
         files = [{"path": path, **entry} for path, entry in work.outputs.items()]
         work.json("manifest.json", files)
         work.counts = Counts.tally(questions["source"].to_pylist(), [])

@@ -18,6 +18,7 @@ _KINDS = {"string": "sc:Text", "bool": "sc:Boolean"}
 _FORMATS = {
     ".parquet": "application/x-parquet",  # what Croissant's readers and the Hub call it
     ".json": "application/json",
+    ".jsonl": "application/jsonlines",
     ".md": "text/markdown",
     ".yaml": "application/yaml",
 }
