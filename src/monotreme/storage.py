@@ -13,6 +13,9 @@ from pathlib import Path
 from monotreme.errors import InputError, MonotremeError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_CUT_SHORT = re.compile(
+    r"^(\d+ requested and \d+ written|Not enough free space to write)"
+)  # numpy's
 _BARRED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
 
@@ -75,12 +78,12 @@ def resuming(path: Path, key: str) -> Iterator[Path]:
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn a failure to write `path` into a StorageError; other errors pass.
 
-    safetensors reports a full disk by its text alone (its errors carry no errno).
+    safetensors and numpy report a full disk by their text alone (their errors carry no errno).
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL | _BARRED:
+        if error.errno not in _FULL | _BARRED and not _CUT_SHORT.search(str(error)):
             raise
         raise _storage_error(path, error.strerror or str(error)) from error
     except Exception as error:

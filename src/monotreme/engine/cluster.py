@@ -19,6 +19,7 @@ from monotreme.errors import EngineError
 
 AHEAD = 4  # results a worker that wait until those before them are there
 TRIES = 3  # of an item whose worker dies: two machines may go, the third death is the item's own
+START_SECONDS = 300  # until some worker is up: a cluster that grows at need takes minutes for it
 
 
 class _Put(Shared[T]):
@@ -46,6 +47,11 @@ class _Job:
     item: Any
     deaths: int = 0
 
+    def died(self) -> int:
+        """Count a worker's death of it; gives how many that were."""
+        self.deaths += 1
+        return self.deaths
+
 
 class OnRay(Engine):
     """Actors on a Ray cluster, one a processor, or a GPU each for work that wants one."""
@@ -54,6 +60,9 @@ class OnRay(Engine):
         self, address: str | None, num_workers: int | None, worker_bytes: int | None
     ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        address = address or os.environ.get("RAY_ADDRESS")
+        if not address:  # listen on loopback; read at import, and not only on Windows and OSX
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         try:
             import ray
         except ImportError:
@@ -69,6 +78,7 @@ class OnRay(Engine):
         self._num_gpus = int(has.get("GPU", 0))
         self._worker_bytes = worker_bytes
         self._actors: dict[bool, list[Any]] = {}
+        self._failed_starts = 0
 
     def share(self, value: T) -> Shared[T]:
         return _Put(self._ray.put(value))
@@ -77,41 +87,66 @@ class OnRay(Engine):
         self, work: Work[M, T, R], items: Iterable[T], make: Callable[[], M], on_gpu: bool = False
     ) -> Iterator[R | Died]:
         on_gpu = on_gpu and self._num_gpus > 0
-        idle = self._workers(on_gpu)
+        workers = self._workers(on_gpu)
+        coming_up = {worker.is_up.remote(): worker for worker in workers}
         call = self._ray.put((work, make))
-        most = AHEAD * len(idle)
         coming = (_Job(place, item) for place, item in enumerate(items))
         again: deque[_Job] = deque()
+        idle: list[Any] = []
         busy: dict[Any, tuple[_Job, Any]] = {}
         done: dict[int, Any] = {}
         given = 0
         while True:
-            while idle:
-                job = again.popleft() if again else None
-                if job is None and len(busy) + len(done) < most:
-                    job = next(coming, None)
+            while idle and (again or len(busy) + len(done) < AHEAD * len(workers)):
+                job = again.popleft() if again else next(coming, None)
                 if job is None:
                     break
-                actor = idle.pop()
-                busy[actor.perform.remote(call.hex(), call, job.item)] = (job, actor)
-            if not busy:
+                worker = idle.pop()
+                busy[worker.perform.remote(call.hex(), call, job.item)] = (job, worker)
+            if idle and not busy:
                 return
-            (ready,), _ = self._ray.wait(list(busy), num_returns=1)
-            job, actor = busy.pop(ready)
-            alive, outcome = self._outcome(ready)
+            ref = self._first(list(busy), list(coming_up))
+            alive, outcome = self._outcome(ref)
+            job, worker = busy.pop(ref, None) or (None, coming_up.pop(ref))
             if alive:
-                done[job.place] = outcome
-                idle.append(actor)
+                idle.append(worker)
             else:
-                idle.append(self._replace(actor, on_gpu))
-                job.deaths += 1
-                if job.deaths < TRIES:
-                    again.append(job)
-                else:
-                    done[job.place] = Died(outcome)
+                fresh = self._replace(worker, on_gpu)
+                coming_up[fresh.is_up.remote()] = fresh
+            if job is None:
+                self._count_start(alive, outcome)
+            elif alive or job.died() == TRIES:
+                done[job.place] = outcome if alive else Died(outcome)
+            else:
+                again.append(job)
             while given in done:
                 yield done.pop(given)
                 given += 1
+
+    def _first(self, busy: list[Any], coming_up: list[Any]) -> Any:
+        """The one that is ready first.
+
+        A worker comes up when the cluster has a processor for it, which may be never, as after the
+        loss of a machine; that is no matter while others work.
+        """
+        patience = None if busy else START_SECONDS
+        ready, _ = self._ray.wait([*busy, *coming_up], num_returns=1, timeout=patience)
+        if not ready:
+            raise EngineError(
+                f"no worker came up within {patience} s on the Ray cluster",
+                "See with `ray status` what it has free and who else works there, then give the "
+                "same command; what was finished is kept",
+            )
+        return ready[0]
+
+    def _count_start(self, alive: bool, how: Any) -> None:
+        """A machine may go while a worker comes up there; where none ever does, something else is wrong."""
+        self._failed_starts = 0 if alive else self._failed_starts + 1
+        if self._failed_starts == TRIES:
+            raise EngineError(
+                f"a worker cannot start on the Ray cluster ({how})",
+                "Install the same monotreme, Python and Ray on each of its machines",
+            )
 
     def _outcome(self, ref: Any) -> tuple[bool, Any]:
         """(True, result), or (False, why the worker or its machine is no more)."""
@@ -148,12 +183,10 @@ class OnRay(Engine):
 
 
 def _connect(address: str | None, num_workers: int | None) -> None:
-    """Join the cluster of this address or environment; where there is none, start one here."""
+    """Join the cluster of this address; without one, start one here that nobody else can reach."""
     import ray
 
-    address = address or os.environ.get("RAY_ADDRESS")
-    here = {"num_cpus": num_workers, "_node_ip_address": "127.0.0.1"}  # nobody else can reach it
-    own = {"address": address} if address else here
+    own = {"address": address} if address else {"num_cpus": num_workers}
     try:
         if address and ":" in address:  # Ray itself would try for minutes
             host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -172,6 +205,9 @@ class _Worker:
 
     def __init__(self, worker_bytes: int | None) -> None:
         limit_memory(worker_bytes)
+
+    def is_up(self) -> None:
+        """Answers as soon as what was asked before is done."""
 
     def perform(self, task: str, call: Any, item: Any) -> Any:
         work, make = call

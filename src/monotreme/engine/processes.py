@@ -19,6 +19,7 @@ import numpy as np
 
 from monotreme.engine import Died, Engine, M, R, Shared, T, Work
 from monotreme.engine.worker import end_with_parent, limit_memory, perform, received
+from monotreme.storage import storage_errors
 
 AHEAD = 2  # items a worker that wait for it, so that it never waits for one
 
@@ -59,11 +60,12 @@ class Processes(Engine):
             self._folder = Path(tempfile.mkdtemp(prefix="monotreme-"))
         self._num_shared += 1
         path = self._folder / str(self._num_shared)
-        if isinstance(value, np.ndarray):
-            path = path.with_suffix(".npy")
-            np.save(path, value, allow_pickle=False)
-        else:
-            path.write_bytes(ForkingPickler.dumps(value))
+        with storage_errors(path):
+            if isinstance(value, np.ndarray):
+                path = path.with_suffix(".npy")
+                np.save(path, value, allow_pickle=False)
+            else:
+                path.write_bytes(ForkingPickler.dumps(value))
         return _InFile(path)
 
     def outcomes(
