@@ -320,3 +320,18 @@ def test_croissants_own_reader_takes_it_and_reads_the_questions(
     with pytest.raises(mlcroissant.GenerationError) as refused:
         list(mlcroissant.Dataset(jsonld=folder / "croissant.json").records("default"))
     assert "hash" in str(refused.value.__cause__).lower()
+
+
+def test_a_set_whose_pairs_were_looked_for_in_lists_says_what_share_was_found(
+    finished: Callable[..., Run],
+) -> None:
+    run = finished()
+    path = run.folder / "curate" / "record.json"
+    record = json.loads(path.read_text())
+    record["facts"]["join"] = {"recall_share": 0.9977, "recall_low": 0.9947, "recall_high": 0.9993, "recall_num_pairs": 2219}  # fmt: skip
+    path.write_text(json.dumps(record))
+    release.execute(run)
+    assert (
+        "of 2,219 near pairs of questions drawn, a share of 0.9977 was found"
+        in card(run, "dataset")[1]
+    )

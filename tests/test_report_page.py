@@ -447,3 +447,13 @@ def test_on_paper_what_is_folded_is_open(chromium, told, tmp_path):  # noqa: F81
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert all(chromium.execute_script(seen))
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_pairs_that_were_looked_for_in_lists_come_with_the_share_that_was_found(told):
+    join = {"pairs": "lists", "lists": 1000, "lists_a_row": 5, "recall_share": 0.9977, "recall_low": 0.9947, "recall_high": 0.9993, "recall_num_texts": 8192, "recall_num_pairs": 2219}  # fmt: skip
+    changed = copy.deepcopy(told)
+    changed["stages"]["curate"]["facts"]["join"] = join
+    page = markdown(changed)
+    assert "share of near pairs that was found, over 2,219 pairs of 8,192 questions drawn" in page
+    assert "0.9977 (0.9947 to 0.9993)" in page
+    assert "near pairs that was found" not in markdown(told)

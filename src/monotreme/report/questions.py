@@ -63,9 +63,23 @@ def _guarantees(facts: Facts) -> Iterator[str | Table]:
         "embedded_again": "texts embedded again to be sure",
     }
     rows += [(text, f"{measured[key]:,.3g}" if isinstance(measured[key], float) else f"{measured[key]:,}") for key, text in words.items() if key in measured]  # fmt: skip
+    rows += _recall(facts.get("join", {}))
     if rows:
         yield "Counted after the work was done, over all questions."
         yield Table(["what", "found"], rows)
+
+
+def _recall(join: Facts) -> list[tuple[str, str]]:
+    """What share of the near pairs was found, where not all pairs were compared."""
+    if "recall_share" not in join:
+        return []
+    share, low, high = (f"{join[f'recall_{key}']:.4f}" for key in ("share", "low", "high"))
+    drawn = f"{join['recall_num_pairs']:,} pairs of {join['recall_num_texts']:,} questions drawn"
+    return [
+        ("lists in which pairs were looked for", f"{join['lists']:,}"),
+        ("lists a question is in", f"{join['lists_a_row']:,}"),
+        (f"share of near pairs that was found, over {drawn}", f"{share} ({low} to {high})"),
+    ]
 
 
 def _similarity(told: Facts) -> Parts:
