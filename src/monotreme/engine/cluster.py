@@ -46,6 +46,11 @@ class _Job:
     item: Any
     deaths: int = 0
 
+    def has_died_enough(self) -> bool:
+        """Count one more death; whether the next try would be one too many."""
+        self.deaths += 1
+        return self.deaths >= TRIES
+
 
 class OnRay(Engine):
     """Actors on a Ray cluster, one a processor, or a GPU each for work that wants one."""
@@ -77,14 +82,17 @@ class OnRay(Engine):
         self, work: Work[M, T, R], items: Iterable[T], make: Callable[[], M], on_gpu: bool = False
     ) -> Iterator[R | Died]:
         on_gpu = on_gpu and self._num_gpus > 0
-        idle = self._workers(on_gpu)
+        workers = self._workers(on_gpu)
+        # A worker gets no item before it runs: where a machine has died there may be no room for it.
+        starting = {actor.ready.remote(): actor for actor in workers}
+        idle: list[Any] = []
         call = self._ray.put((work, make))
-        most = AHEAD * len(idle)
+        most = AHEAD * len(workers)
         coming = (_Job(place, item) for place, item in enumerate(items))
         again: deque[_Job] = deque()
         busy: dict[Any, tuple[_Job, Any]] = {}
         done: dict[int, Any] = {}
-        given = 0
+        given = failed = 0
         while True:
             while idle:
                 job = again.popleft() if again else None
@@ -94,21 +102,21 @@ class OnRay(Engine):
                     break
                 actor = idle.pop()
                 busy[actor.perform.remote(call.hex(), call, job.item)] = (job, actor)
-            if not busy:
+            if idle and not busy:
                 return
-            (ready,), _ = self._ray.wait(list(busy), num_returns=1)
-            job, actor = busy.pop(ready)
+            (ready,), _ = self._ray.wait([*starting, *busy], num_returns=1)
             alive, outcome = self._outcome(ready)
+            job, actor = busy.pop(ready, None) or (None, starting.pop(ready))
             if alive:
-                done[job.place] = outcome
                 idle.append(actor)
             else:
-                idle.append(self._replace(actor, on_gpu))
-                job.deaths += 1
-                if job.deaths < TRIES:
-                    again.append(job)
-                else:
-                    done[job.place] = Died(outcome)
+                actor = self._replace(actor, on_gpu)
+                starting[actor.ready.remote()] = actor
+                failed = 0 if job else _checked(failed + 1, len(workers), outcome)
+            if job and (alive or job.has_died_enough()):
+                done[job.place] = outcome if alive else Died(outcome)
+            elif job:
+                again.append(job)
             while given in done:
                 yield done.pop(given)
                 given += 1
@@ -147,12 +155,24 @@ class OnRay(Engine):
             self._ray.shutdown()
 
 
+def _checked(failed: int, num_workers: int, why: str) -> int:
+    """Workers that ended before they ran, one after the other.
+
+    Raises:
+        EngineError: they are too many to be an accident.
+    """
+    if failed > TRIES * num_workers:
+        raise EngineError(f"no worker can be started ({why})", "Look at the cluster's machines")
+    return failed
+
+
 def _connect(address: str | None, num_workers: int | None) -> None:
     """Join the cluster of this address or environment; where there is none, start one here."""
     import ray
 
     address = address or os.environ.get("RAY_ADDRESS")
-    here = {"num_cpus": num_workers, "_node_ip_address": "127.0.0.1"}  # nobody else can reach it
+    # Nobody else can reach it; "local", as else Ray joins what was started here last, dead or not.
+    here = {"address": "local", "num_cpus": num_workers, "_node_ip_address": "127.0.0.1"}
     own = {"address": address} if address else here
     try:
         if address and ":" in address:  # Ray itself would try for minutes
@@ -172,6 +192,9 @@ class _Worker:
 
     def __init__(self, worker_bytes: int | None) -> None:
         limit_memory(worker_bytes)
+
+    def ready(self) -> None:
+        """Returns once there is room for this worker."""
 
     def perform(self, task: str, call: Any, item: Any) -> Any:
         work, make = call
