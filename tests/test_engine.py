@@ -1,6 +1,7 @@
 """An engine gives what one process gives, whatever becomes of its workers."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from monotreme.engine import Died, Engine, Given, InProcess, Shared, open_engine
+from monotreme.engine.processes import _InFile
 from monotreme.errors import EngineError, InputError
 
 # ── work for the workers: they import it from here ───────────────────────────────────────────────
@@ -59,6 +62,11 @@ def count_made(folder: Path) -> Path:
     return folder
 
 
+def total_of(tensor: torch.Tensor, number: int) -> int:
+    time.sleep(0.1)  # so that each worker has its turn
+    return int(tensor.sum()) + number
+
+
 def nothing(_: object, number: int) -> int:
     return number
 
@@ -98,6 +106,33 @@ def test_a_shared_array_reaches_every_worker(engine: Engine) -> None:
         499501,
         499502,
     ]
+
+
+def test_a_tensor_reaches_every_worker(engine: Engine) -> None:
+    make = Given(torch.ones(1000))
+    assert list(engine.map(total_of, range(8), make)) == list(range(1000, 1008))
+
+
+def test_what_is_shared_no_longer_takes_no_room() -> None:
+    with open_engine("local", 2, None) as engine:
+        shared = engine.share(np.arange(1000))
+        assert isinstance(shared, _InFile)
+        path = shared.path
+        assert list(engine.map(total_with, [0], Given(shared))) == [499500]
+        assert path.exists()
+        del shared
+        assert not path.exists()
+
+
+def test_a_full_disk_under_what_is_shared_is_named() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_engine("local", 2, None) as engine:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            with pytest.raises(EngineError, match=r"cannot be written to .*TMPDIR"):
+                engine.share(np.arange(10_000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_items_are_taken_as_they_are_needed(engine: Engine) -> None:
@@ -153,6 +188,39 @@ def test_the_one_row_that_kills_is_found_and_the_others_are_done(engine: Engine)
 def test_a_part_that_kills_is_an_error_where_nothing_can_be_set_aside(engine: Engine) -> None:
     with pytest.raises(EngineError, match="part 2 of this step kills every worker that tries it"):
         list(engine.map(upper, [["a"], ["poison"]], Given(None)))
+
+
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+from monotreme.engine import Given, open_engine
+from test_engine import slow_first
+
+nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+other = nodes.add_node(num_cpus=1)
+nodes.wait_for_nodes()
+with open_engine(f"ray:{nodes.address}", None, None) as engine:
+    assert engine.num_workers == 2
+    found = engine.map(slow_first, range(60), Given(None))
+    given = [next(found) for _ in range(10)]
+    nodes.remove_node(other, allow_graceful=False)
+    assert [*given, *found] == list(range(60))
+nodes.shutdown()
+print("done")
+"""
+
+
+def test_a_machine_that_dies_takes_its_workers_and_no_item() -> None:
+    pytest.importorskip("ray", reason="ray is not installed (pip install 'monotreme[ray]')")
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    ended = subprocess.run(
+        [sys.executable, "-c", CLUSTER],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert ended.stdout.splitlines()[-1:] == ["done"], ended.stderr[-2000:]
 
 
 def test_a_worker_over_its_memory_says_so_and_the_others_go_on() -> None:

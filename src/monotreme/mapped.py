@@ -4,7 +4,6 @@ import mmap
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import overload
 
@@ -167,7 +166,7 @@ def open_questions(path: Path, folder: Path) -> MappedQuestions:
         with pq.ParquetFile(path) as file:
             batches = file.iter_batches(BATCH_ROWS, columns=QUESTION_SCHEMA.names)
             tables = (pa.Table.from_batches([batch]) for batch in batches)
-            return MappedQuestions(spilled(folder, QUESTION_SCHEMA, chain(tables)))
+            return MappedQuestions(spilled(folder, QUESTION_SCHEMA, tables))
     except FileNotFoundError:
         raise InputError(f"{path} is missing", "Run the stage that makes it first") from None
     except (pa.ArrowInvalid, OSError) as error:

@@ -95,7 +95,7 @@ class OnRay(Engine):
         idle: list[Any] = []
         busy: dict[Any, tuple[_Job, Any]] = {}
         done: dict[int, Any] = {}
-        given = 0
+        given = failed = 0
         while True:
             while idle and (again or len(busy) + len(done) < AHEAD * len(workers)):
                 job = again.popleft() if again else next(coming, None)
@@ -182,11 +182,24 @@ class OnRay(Engine):
             self._ray.shutdown()
 
 
+def _checked(failed: int, num_workers: int, why: str) -> int:
+    """Workers that ended before they ran, one after the other.
+
+    Raises:
+        EngineError: they are too many to be an accident.
+    """
+    if failed > TRIES * num_workers:
+        raise EngineError(f"no worker can be started ({why})", "Look at the cluster's machines")
+    return failed
+
+
 def _connect(address: str | None, num_workers: int | None) -> None:
     """Join the cluster of this address; without one, start one here that nobody else can reach."""
     import ray
 
-    own = {"address": address} if address else {"num_cpus": num_workers}
+    # "local", as else Ray joins what was started here last, dead or not
+    here = {"address": "local", "num_cpus": num_workers}
+    own = {"address": address} if address else here
     try:
         if address and ":" in address:  # Ray itself would try for minutes
             host, _, port = address.removeprefix("ray://").rpartition(":")

@@ -1,17 +1,18 @@
 """Several processes on this machine."""
 
 import os
+import pickle
 import shutil
 import signal
 import tempfile
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from multiprocessing import get_context
-from multiprocessing.reduction import ForkingPickler  # what processes speak among themselves
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from monotreme.engine import Died, Engine, M, R, Shared, T, Work
 from monotreme.engine.worker import end_with_parent, limit_memory, perform, received
-from monotreme.storage import storage_errors
+from monotreme.errors import EngineError
 
 AHEAD = 2  # items a worker that wait for it, so that it never waits for one
 
@@ -35,7 +36,7 @@ class _InFile(Shared[T]):
         if self.path.suffix == ".npy":
             array: T = np.load(self.path, mmap_mode="r", allow_pickle=False)
             return array
-        value: T = ForkingPickler.loads(self.path.read_bytes())
+        value: T = pickle.loads(self.path.read_bytes())
         return value
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -56,17 +57,29 @@ class Processes(Engine):
         self._num_shared = 0
 
     def share(self, value: T) -> Shared[T]:
+        try:
+            return self._filed(value)
+        except OSError as error:
+            raise EngineError(
+                f"what the workers share cannot be written to {self._folder} ({error.strerror})",
+                "Make room there, or name a larger folder in TMPDIR; what was finished is kept",
+            ) from None
+
+    def _filed(self, value: T) -> Shared[T]:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="monotreme-"))
         self._num_shared += 1
         path = self._folder / str(self._num_shared)
-        with storage_errors(path):
+        if isinstance(value, np.ndarray):
+            path = path.with_suffix(".npy")
+        shared: Shared[T] = _InFile(path)
+        weakref.finalize(shared, path.unlink, missing_ok=True)  # who has mapped it, keeps it
+        with path.open("w+b") as file:  # "wb" NumPy would go round, and lose why it cannot write
             if isinstance(value, np.ndarray):
-                path = path.with_suffix(".npy")
-                np.save(path, value, allow_pickle=False)
+                np.save(file, value, allow_pickle=False)
             else:
-                path.write_bytes(ForkingPickler.dumps(value))
-        return _InFile(path)
+                file.write(pickle.dumps(value))
+        return shared
 
     def outcomes(
         self,
@@ -75,7 +88,8 @@ class Processes(Engine):
         make: Callable[[], M],
         on_gpu: bool = False,  # noqa: ARG002 - each sees what the machine has
     ) -> Iterator[R | Died]:
-        call = bytes(ForkingPickler.dumps((work, make)))
+        # Not as processes send things: of a tensor that is a place in memory which one may fetch, once.
+        call = pickle.dumps((work, make))
         waiting: deque[tuple[T, ProcessPoolExecutor, Future[Any]]] = deque()
         for item in items:
             waiting.append((item, *self._submit(call, item)))
@@ -146,5 +160,5 @@ def _begin(threads: int, worker_bytes: int | None) -> None:
 
 
 def _perform(call: bytes, item: Any) -> Any:
-    work, make = ForkingPickler.loads(call)
+    work, make = pickle.loads(call)
     return perform(call, work, make, item)

@@ -147,6 +147,8 @@ class _Copy:
             return
         ours = path.read_text("utf-8").splitlines() if name == VERDICTS and path.exists() else []
         self._get(name)
+        if not ours:
+            return  # of the other files not even the encoding is known
         if missing := sorted(set(ours) - set(path.read_text("utf-8").splitlines()), key=ours.index):
             text = path.read_text("utf-8") + "".join(f"{line}\n" for line in missing)
             with writing(path) as temporary:

@@ -217,7 +217,9 @@ def _pairs(
     theirs = Texts([questions[i].text for i in rest], encoder, cache)
     parts = []
     if len(drawn) > 1:
-        within = joined(list(similar_within(ours, threshold, threshold).over(threshold)))
+        within = joined(
+            list(similar_within(ours, threshold, threshold, exact=True).over(threshold))
+        )
         parts.append(within._replace(left=drawn[within.left], right=drawn[within.right]))
     if len(drawn) and len(rest):
         between, _ = similar_between(ours, theirs, threshold)
