@@ -58,6 +58,7 @@ EXIT_CODES = """## Exit codes
 | 6 | the Hub cannot be reached or says no |
 | 7 | the disk is full, or a file cannot be written |
 | 8 | another command is working on the same run |
+| 9 | the engine: its workers cannot be had, or one needs more memory than it may have |
 | 130 | stopped with Ctrl-C; the same command goes on from there |
 """
 

@@ -186,8 +186,8 @@ def _sha256(array: np.ndarray) -> str:
 def _load(path: Path) -> Iterator[dict[str, np.ndarray]]:
     try:
         yield {name: tensor.numpy() for name, tensor in load_file(path).items()}  # mapped
-    except (OSError, SafetensorError):
-        path.unlink()  # a broken cache file costs its texts' embedding again, no more
+    except SafetensorError:
+        path.unlink(missing_ok=True)  # a broken cache file costs its texts' embedding again, no more
 
 
 def _room(shape: tuple[int, int], folder: Path) -> np.ndarray:

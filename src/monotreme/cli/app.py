@@ -100,7 +100,7 @@ Workers = Annotated[
 ]
 WorkerMemory = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="Most memory of its own that a worker takes: 4GB, 500MiB."),
+    typer.Option(metavar="SIZE", help="Most memory of its own that a worker takes: 4GB, 1500MiB."),
 ]
 RUNS = Path("runs")
 
@@ -161,7 +161,7 @@ def working(name: str, num: int | None, memory: str | None) -> "Iterator[Engine]
         num_bytes = None if memory is None else TypeAdapter(ByteSize).validate_python(memory)
     except ValidationError:
         raise InputError(
-            f"--worker-memory {memory!r} is no size", "Write such as 4GB or 500MiB"
+            f"--worker-memory {memory!r} is no size", "Write such as 4GB or 1500MiB"
         ) from None
     with open_engine(name, num, num_bytes) as engine:
         yield engine

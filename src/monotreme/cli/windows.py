@@ -207,6 +207,9 @@ def verify(
     import secrets
     from tempfile import TemporaryDirectory
 
+    for folder in folders:  # before seconds are spent on libraries
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder", "Name one that release made")
     from monotreme import verify as verifying
 
     with TemporaryDirectory() as temporary, interruptible():

@@ -18,6 +18,7 @@ from typing import Generic, Self, TypeVar
 
 from monotreme.errors import EngineError
 
+LEAST_BYTES = 1_000_000_000  # of a worker's memory: torch, the built-in encoder and a batch of texts
 M = TypeVar("M")
 T = TypeVar("T")
 R = TypeVar("R")
@@ -182,6 +183,11 @@ def open_engine(name: str, num_workers: int | None, worker_bytes: int | None) ->
     Raises:
         EngineError: there is no such engine, it is not installed, or cannot be reached.
     """
+    if worker_bytes is not None and worker_bytes < LEAST_BYTES:
+        raise EngineError(
+            f"a worker may take {worker_bytes:,} bytes, and needs {LEAST_BYTES:,} to start",
+            "Give --worker-memory more",
+        )
     kind, _, address = name.partition(":")
     if kind == "ray":
         from monotreme.engine.cluster import OnRay

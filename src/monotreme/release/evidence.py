@@ -77,6 +77,15 @@ class Evidence:
     def title(self) -> str:
         return str(self.release["title"] or self.name)
 
+    def own_files(self) -> list[str]:
+        """Paths of the recipe that only its maker has: sources and benchmarks from local files."""
+        named = (
+            *self.records["curate"]["settings"]["sources"],
+            *self.records["decontaminate"]["settings"]["benchmarks"],
+        )
+        paths = (ref.get("path") or "" for ref in named)
+        return [path for path in paths if path and not path.startswith("pocket:")]
+
     @property
     def num_questions(self) -> int:
         return sum(row["released"] for row in self.sources)
