@@ -1,7 +1,6 @@
 """Several processes on this machine."""
 
 import os
-import pickle
 import shutil
 import signal
 import tempfile
@@ -13,6 +12,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPo
 from contextlib import suppress
 from functools import cached_property
 from multiprocessing import get_context
+from multiprocessing.reduction import ForkingPickler  # what processes speak among themselves
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from monotreme.engine import Died, Engine, M, R, Shared, T, Work
 from monotreme.engine.worker import end_with_parent, limit_memory, perform, received
 from monotreme.errors import EngineError
 
+_Call = tuple[int, Work[Any, Any, Any], Callable[[], Any]]  # a number of its own, work, make
 AHEAD = 2  # items a worker that wait for it, so that it never waits for one
 
 
@@ -36,7 +37,7 @@ class _InFile(Shared[T]):
         if self.path.suffix == ".npy":
             array: T = np.load(self.path, mmap_mode="r", allow_pickle=False)
             return array
-        value: T = pickle.loads(self.path.read_bytes())
+        value: T = ForkingPickler.loads(self.path.read_bytes())
         return value
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -55,6 +56,7 @@ class Processes(Engine):
         self._pool: ProcessPoolExecutor | None = None
         self._folder: Path | None = None
         self._num_shared = 0
+        self._num_calls = 0
 
     def share(self, value: T) -> Shared[T]:
         try:
@@ -78,7 +80,7 @@ class Processes(Engine):
             if isinstance(value, np.ndarray):
                 np.save(file, value, allow_pickle=False)
             else:
-                file.write(pickle.dumps(value))
+                file.write(ForkingPickler.dumps(value))
         return shared
 
     def outcomes(
@@ -88,8 +90,9 @@ class Processes(Engine):
         make: Callable[[], M],
         on_gpu: bool = False,  # noqa: ARG002 - each sees what the machine has
     ) -> Iterator[R | Died]:
-        # Not as processes send things: of a tensor that is a place in memory which one may fetch, once.
-        call = pickle.dumps((work, make))
+        self._num_calls += 1
+        # Sent with each item anew: what is sent of a tensor can be received but once.
+        call = (self._num_calls, work, make)
         waiting: deque[tuple[T, ProcessPoolExecutor, Future[Any]]] = deque()
         for item in items:
             waiting.append((item, *self._submit(call, item)))
@@ -98,7 +101,7 @@ class Processes(Engine):
         while waiting:
             yield self._outcome(call, *waiting.popleft())
 
-    def _submit(self, call: bytes, item: Any) -> tuple[ProcessPoolExecutor, Future[Any]]:
+    def _submit(self, call: _Call, item: Any) -> tuple[ProcessPoolExecutor, Future[Any]]:
         if self._pool is None:
             self._pool = self._start(self.num_workers)
         try:
@@ -109,7 +112,7 @@ class Processes(Engine):
             return self._pool, self._pool.submit(_perform, call, item)
 
     def _outcome(
-        self, call: bytes, item: Any, pool: ProcessPoolExecutor, future: Future[Any]
+        self, call: _Call, item: Any, pool: ProcessPoolExecutor, future: Future[Any]
     ) -> Any:
         with suppress(BrokenExecutor, CancelledError):
             return received(future.result())
@@ -159,6 +162,5 @@ def _begin(threads: int, worker_bytes: int | None) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _perform(call: bytes, item: Any) -> Any:
-    work, make = pickle.loads(call)
-    return perform(call, work, make, item)
+def _perform(call: _Call, item: Any) -> Any:
+    return perform(*call, item)
