@@ -169,6 +169,19 @@ def test_an_optional_source_may_be_absent(mine, make_run, tmp_path):
     assert run.record("curate")["inputs"]["sources/gone"] == "absent"
 
 
+def test_an_optional_source_that_is_broken_is_left_out_and_the_stage_is_up_to_date(
+    mine, make_run, tmp_path
+):
+    mine()
+    ref = {"id": "mine", "path": str(tmp_path / "mine.jsonl"), "license": "CC0-1.0"}
+    (tmp_path / "broken.json").write_text("[1, 2")
+    broken = {"id": "broken", "path": str(tmp_path / "broken.json"), "license": "CC0-1.0"}
+    run = make_run(curate={"sources": [ref, {**broken, "optional": True}]})
+    curate.execute(run)
+    assert run.record("curate")["facts"]["left_out"] == ["broken"]
+    assert run.is_current("curate", curate.inputs(run))
+
+
 def test_nothing_left_is_an_error(mine, tmp_path, make_run):
     mine([("Write a poem on love.", "Roses.")])
     ref = {"id": "mine", "path": str(tmp_path / "mine.jsonl"), "license": "CC0-1.0"}

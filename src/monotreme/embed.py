@@ -187,7 +187,7 @@ def _load(path: Path) -> Iterator[dict[str, np.ndarray]]:
     try:
         yield {name: tensor.numpy() for name, tensor in load_file(path).items()}  # mapped
     except SafetensorError:
-        path.unlink(missing_ok=True)  # a broken cache file costs its texts' embedding again, no more
+        path.unlink(missing_ok=True)  # broken: its texts are embedded again
 
 
 def _room(shape: tuple[int, int], folder: Path) -> np.ndarray:

@@ -139,7 +139,8 @@ def execute(run: Run) -> None:
     with run.stage("curate", digests) as work:
         rows = read_rows(run, digests)
         fates, rank = Fates(rows), _rank(rows)
-        present = [ref for ref in run.recipe.curate.sources if ref.id in rows.sources]
+        refs = run.recipe.curate.sources
+        present = [ref for ref in refs if ref.id in rows.sources]
         apply_switches(run.recipe.curate, present, rows, fates, rank)
         drop_exact_duplicates(rows, fates, rank)
         facts, pairs = _near_duplicates(run, rows, fates, rank)
@@ -158,5 +159,6 @@ def execute(run: Run) -> None:
         work.facts = {
             **facts,
             "heavy_losses": losses,
+            "left_out": [ref.id for ref in refs if ref.id not in rows.sources],
             "content_digest": digest(*(name.decode() for name in rows.ids[kept])),
         }

@@ -3,7 +3,7 @@
 Rows are parsed here and made questions of by the engine's workers, some thousands at a time.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -66,10 +66,13 @@ class Rows:
         return len(self.source)
 
 
-def read_rows(run: Run, digests: dict[str, str]) -> Rows:
+def read_rows(run: Run, digests: Mapping[str, str]) -> Rows:
     """Every row of every source.
 
-    An optional source that fails is said and noted in `digests` as absent.
+    An optional source that cannot be read is said and left out.
+
+    Args:
+        digests: of the sources, "absent" for those that are not there.
 
     Raises:
         InputError, RemoteError: a source cannot be read.
@@ -91,17 +94,15 @@ def read_rows(run: Run, digests: dict[str, str]) -> Rows:
 
 
 def _read_or_absent(
-    run: Run, ref: SourceRef, digests: dict[str, str]
+    run: Run, ref: SourceRef, digests: Mapping[str, str]
 ) -> list[pa.RecordBatch] | None:
-    key = f"sources/{ref.id}"
-    if digests[key] == "absent":
+    if digests[f"sources/{ref.id}"] == "absent":
         return None
     try:
         return spilled(run.cache("rows"), READ_SCHEMA, _tables(run, ref))
     except (InputError, RemoteError) as error:
         if not ref.optional:
             raise
-        digests[key] = "absent"
         console.print(str(error), markup=False)
         return None
 

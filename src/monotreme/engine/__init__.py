@@ -18,7 +18,8 @@ from typing import Generic, Self, TypeVar
 
 from monotreme.errors import EngineError
 
-LEAST_BYTES = 1_000_000_000  # of a worker's memory: torch, the built-in encoder and a batch of texts
+# of a worker's memory: torch, the built-in encoder and a batch of texts
+LEAST_BYTES = 1_000_000_000
 M = TypeVar("M")
 T = TypeVar("T")
 R = TypeVar("R")

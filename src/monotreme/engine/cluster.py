@@ -95,7 +95,7 @@ class OnRay(Engine):
         idle: list[Any] = []
         busy: dict[Any, tuple[_Job, Any]] = {}
         done: dict[int, Any] = {}
-        given = failed = 0
+        given = 0
         while True:
             while idle and (again or len(busy) + len(done) < AHEAD * len(workers)):
                 job = again.popleft() if again else next(coming, None)
