@@ -49,6 +49,15 @@ class Stems:
                 self._size[stem] += 1
         words = sorted({word for run in self._runs for word in run})
         self._word = {word: number for number, word in enumerate(words, start=1)}
+        self._known = {
+            length: np.unique(self._run_hashes(length))
+            for length in sorted({len(run) for run in self._runs})
+        }
+
+    def _run_hashes(self, length: int) -> np.ndarray:
+        """A hash of each run of so many words."""
+        runs = [[self._word[w] for w in run] for run in self._runs if len(run) == length]
+        return _hashes(np.array(runs, np.uint64).ravel(), length)[::length]
 
     def found_in(self, texts: Sequence[Sequence[str]], least: float) -> list[Verbatim]:
         """Stems of which a text holds at least a share, in ascending order."""
@@ -68,10 +77,8 @@ class Stems:
         words = np.array([self._word.get(w, 0) for text in texts for w in text], np.uint64)
         ends = np.cumsum([len(text) for text in texts])
         held: dict[int, set[int]] = defaultdict(set)
-        for length in sorted({len(run) for run in self._runs}):
-            known = [[self._word[w] for w in run] for run in self._runs if len(run) == length]
-            hashes = np.unique(_hashes(np.array(known, np.uint64).ravel(), length)[::length])
-            for start in np.flatnonzero(np.isin(_hashes(words, length), hashes)).tolist():
+        for length, known in self._known.items():
+            for start in np.flatnonzero(np.isin(_hashes(words, length), known)).tolist():
                 text = int(np.searchsorted(ends, start, "right"))
                 begin = start - (int(ends[text - 1]) if text else 0)
                 number = self._number.get(tuple(texts[text][begin : begin + length]))
