@@ -15,7 +15,6 @@ from crews import (
     DIES_EMBEDDING,
     DIES_READING,
     POISON,
-    SECONDS,
     add_question,
     bad_rows,
     both,
@@ -37,7 +36,7 @@ on_both = pytest.mark.parametrize(
 )
 # Many small pieces: something is always under way, and something finished before it.
 SMALL = sizes(
-    {"monotreme.embed": {"SHARD_TEXTS": 16}, "monotreme.curate.reading": {"ROWS_AT_ONCE": 16}}
+    {"monotreme.embed": {"SHARD_TEXTS": 4}, "monotreme.curate.reading": {"ROWS_AT_ONCE": 4}}
 )
 POISONED = f"How many legs has the {POISON} of a spider?"
 BEGUN = "curate ...\nsource absent is optional and cannot be read: going on without\n"
@@ -150,7 +149,7 @@ def test_ctrl_c_ends_it_at_once_and_quietly(
         command.interrupt()
         assert command.end() == (130, STOPPED)
         until(lambda: not command.others())
-        assert time.monotonic() - begun < SECONDS / 4  # seconds, where nothing else is done
+        assert time.monotonic() - begun < 60  # a second or two, where nothing else is done
     assert goes_on(recipe, runs) == whole
 
 
@@ -159,7 +158,11 @@ def test_ctrl_c_ends_it_at_once_and_quietly(
 
 @on_both
 @pytest.mark.parametrize(
-    ("added", "doing"), [(DIES_READING, "reads"), (DIES_EMBEDDING, "embeds")], ids=["read", "embed"]
+    ("added", "doing"),
+    [
+        pytest.param(DIES_READING, "reads", id="read"),
+        pytest.param(DIES_EMBEDDING, "embeds", id="embed", marks=pytest.mark.slow),
+    ],
 )
 def test_a_row_that_kills_its_worker_is_set_aside(
     tmp_path: Path,
@@ -184,6 +187,7 @@ def test_a_row_that_kills_its_worker_is_set_aside(
     assert counts == {**whole["counts"]["by_reason"], "bad_row": 2}
 
 
+@pytest.mark.slow
 @on_both
 @pytest.mark.parametrize(
     ("added", "named"),

@@ -13,9 +13,8 @@ from pathlib import Path
 from monotreme.errors import InputError, MonotremeError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_CUT_SHORT = re.compile(
-    r"^(\d+ requested and \d+ written|Not enough free space to write)"
-)  # numpy's
+_CUT_SHORT = re.compile(r"^(\d+ requested and \d+ written|Not enough free space to write)")  # numpy
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # safetensors
 _BARRED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
 
@@ -87,9 +86,10 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise
         raise _storage_error(path, error.strerror or str(error)) from error
     except Exception as error:
-        if type(error).__name__ != "SafetensorError" or "os error" not in str(error).lower():
+        number = _OS_ERROR.search(str(error))
+        if type(error).__name__ != "SafetensorError" or number is None:
             raise
-        raise _storage_error(path, str(error)) from error
+        raise _storage_error(path, os.strerror(int(number[1]))) from error
 
 
 def _storage_error(path: Path, what: str) -> StorageError:

@@ -115,23 +115,44 @@ class Engine(ABC):
 
         So every row is in just one of what is given, and a row that kills its worker stands alone
         beside its `Died`. The parts of a sequence that was cut come last.
+
+        Raises:
+            EngineError: workers die although they are given no row.
         """
         given: deque[Sequence[T]] = deque()
-        halves: list[Sequence[T]] = []
+        control: Sequence[T] | None = None
 
-        def passing() -> Iterator[Sequence[T]]:
-            for item in items:
-                given.append(item)
-                yield item
+        def passing(parts: Iterable[Sequence[T]]) -> Iterator[Sequence[T]]:
+            for part in parts:
+                given.append(part)
+                yield part
 
-        for outcome in self.outcomes(work, passing(), make, on_gpu):
-            item = given.popleft()
-            if isinstance(outcome, Died) and len(item) > 1:
-                halves += [item[: len(item) // 2], item[len(item) // 2 :]]
-            else:
-                yield item, outcome
-        if halves:
-            yield from self.sift(work, halves, make, on_gpu)
+        while True:
+            died: list[tuple[Sequence[T], Died]] = []
+            for outcome in self.outcomes(work, passing(items), make, on_gpu):
+                part = given.popleft()
+                if isinstance(outcome, Died):
+                    died.append((part, outcome))
+                else:
+                    yield part, outcome
+            if not died:
+                return
+            if control is None:
+                control = died[0][0][:0]
+                self._check_rows_are_to_blame(work, control, make, on_gpu)
+            yield from ((part, outcome) for part, outcome in died if len(part) == 1)
+            items = [half for part, _ in died if len(part) > 1 for half in _halves(part)]
+
+    def _check_rows_are_to_blame(
+        self, work: Work[M, T, R], nothing: T, make: Callable[[], M], on_gpu: bool
+    ) -> None:
+        for outcome in self.outcomes(work, [nothing], make, on_gpu):
+            if isinstance(outcome, Died):
+                raise EngineError(
+                    f"workers die before they are given a row ({outcome.how})",
+                    "See whether the machine has the memory for them; give --workers fewer, or "
+                    "--worker-memory more",
+                )
 
     def close(self) -> None:
         """End the workers."""
@@ -147,6 +168,11 @@ class Engine(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _halves(part: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    middle = len(part) // 2
+    return part[:middle], part[middle:]
 
 
 class InProcess(Engine):

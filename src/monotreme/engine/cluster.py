@@ -223,5 +223,4 @@ class _Worker:
         """Answers as soon as what was asked before is done."""
 
     def perform(self, task: str, call: Any, item: Any) -> Any:
-        work, make = call
-        return perform(task, work, make, item)
+        return perform(task, lambda: (*call, item))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from monotreme.engine import Died, Engine, M, R, Shared, T, Work
-from monotreme.engine.worker import end_with_parent, limit_memory, perform, received
+from monotreme.engine.worker import end_with_parent, limit_memory, out_of_memory, perform, received
 from monotreme.errors import EngineError
 
 _Call = tuple[int, Work[Any, Any, Any], Callable[[], Any]]  # a number of its own, work, make
@@ -54,6 +54,7 @@ class Processes(Engine):
         self.num_workers = num_workers
         self._worker_bytes = worker_bytes
         self._pool: ProcessPoolExecutor | None = None
+        self._alone: ProcessPoolExecutor | None = None  # one process, for items of a broken pool
         self._folder: Path | None = None
         self._num_shared = 0
         self._num_calls = 0
@@ -91,60 +92,80 @@ class Processes(Engine):
         on_gpu: bool = False,  # noqa: ARG002 - each sees what the machine has
     ) -> Iterator[R | Died]:
         self._num_calls += 1
-        # Sent with each item anew: what is sent of a tensor can be received but once.
         call = (self._num_calls, work, make)
         waiting: deque[tuple[T, ProcessPoolExecutor, Future[Any]]] = deque()
-        for item in items:
-            waiting.append((item, *self._submit(call, item)))
-            if len(waiting) > AHEAD * self.num_workers:
+        try:
+            for item in items:
+                waiting.append((item, *self._submit(call, item)))
+                if len(waiting) > AHEAD * self.num_workers:
+                    yield self._outcome(call, *waiting.popleft())
+            while waiting:
                 yield self._outcome(call, *waiting.popleft())
-        while waiting:
-            yield self._outcome(call, *waiting.popleft())
+        finally:
+            self._end_alone()
 
     def _submit(self, call: _Call, item: Any) -> tuple[ProcessPoolExecutor, Future[Any]]:
         if self._pool is None:
             self._pool = self._start(self.num_workers)
         try:
-            return self._pool, self._pool.submit(_perform, call, item)
+            return self._pool, _submitted(self._pool, call, item)
         except BrokenExecutor:  # one died, and nobody has asked for its result yet
             _end(self._pool)
             self._pool = self._start(self.num_workers)
-            return self._pool, self._pool.submit(_perform, call, item)
+            return self._pool, _submitted(self._pool, call, item)
 
     def _outcome(
         self, call: _Call, item: Any, pool: ProcessPoolExecutor, future: Future[Any]
     ) -> Any:
         with suppress(BrokenExecutor, CancelledError):
-            return received(future.result())
+            return self._result(future)
         if self._pool is pool:
             self._pool = None
         _end(pool)
-        alone = self._start(1)  # who died in company may not have been the reason
+        if self._alone is None:
+            self._alone = self._start(1)  # who died in company may not have been the reason
         try:
-            return received(alone.submit(_perform, call, item).result())
+            return self._result(_submitted(self._alone, call, item))
         except BrokenExecutor as error:
+            self._end_alone()
             return Died(str(error).rstrip(".").lower())
-        finally:
-            _end(alone)
+
+    def _result(self, future: Future[Any]) -> Any:
+        try:
+            return received(future.result())
+        except MemoryError:  # on the way back
+            raise out_of_memory(self._worker_bytes) from None
+
+    def _end_alone(self) -> None:
+        if self._alone is not None:
+            _end(self._alone)
+            self._alone = None
 
     def _start(self, num_workers: int) -> ProcessPoolExecutor:
         threads = max(1, (os.cpu_count() or 1) // num_workers)
         return ProcessPoolExecutor(
             num_workers,
-            get_context(
-                "spawn"
-            ),  # a forked child may hold a lock of a thread that it does not have
+            get_context("spawn"),  # a forked child may hold a lock of a thread it does not have
             initializer=_begin,
             initargs=(threads, self._worker_bytes),
         )
 
     def close(self) -> None:
+        self._end_alone()
         if self._pool is not None:
             _end(self._pool)
             self._pool = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+
+def _submitted(pool: ProcessPoolExecutor, call: _Call, item: Any) -> Future[Any]:
+    """Pickled here, so that a worker unpickles it where it minds its memory.
+
+    Each time anew: what is sent of a tensor can be received but once.
+    """
+    return pool.submit(_perform, call[0], bytes(ForkingPickler.dumps((*call[1:], item))))
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
@@ -162,5 +183,5 @@ def _begin(threads: int, worker_bytes: int | None) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _perform(call: _Call, item: Any) -> Any:
-    return perform(*call, item)
+def _perform(task: int, sent: bytes) -> Any:
+    return perform(task, lambda: ForkingPickler.loads(sent))

@@ -9,7 +9,16 @@ from typing import Any
 
 from monotreme.errors import EngineError, MonotremeError
 
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # torch's words
+# How libraries say it: torch, the system (as torch and the dynamic linker pass it on), C++, threads.
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "not enough memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "can't start new thread",
+    "could not create a memory object",
+)
 _made: tuple[object, Any] = (None, None)  # of which task, what its `make` gave
 
 
@@ -28,23 +37,25 @@ def limit_memory(num_bytes: int | None) -> None:
 
 
 def perform(
-    task: object, work: Callable[[Any, Any], Any], make: Callable[[], Any], item: Any
+    task: object, read: Callable[[], tuple[Callable[[Any, Any], Any], Callable[[], Any], Any]]
 ) -> Any:
     """`work(made, item)`, with `make()` called at a task's first item; or what it `Raised`.
 
     Args:
         task: equal for items that share what is made.
+        read: gives work, make and item.
     """
     global _made
     try:
+        work, make, item = read()
         if _made[0] != task:
             _made = (None, None)  # what the last task needed goes before this one's comes
             _made = (task, make())
         return work(_made[1], item)
     except MonotremeError as error:
         return Raised(error)
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not _tells_of_memory(error):
+    except Exception as error:
+        if not _tells_of_memory(error):
             raise
         return Raised(out_of_memory(_limit()))
 
@@ -66,8 +77,9 @@ def out_of_memory(limit: int | None) -> EngineError:
     )
 
 
-def _tells_of_memory(error: RuntimeError) -> bool:
-    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+def _tells_of_memory(error: Exception) -> bool:
+    says = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in says for words in _OUT_OF_MEMORY)
 
 
 def _limit() -> int | None:
