@@ -10,10 +10,10 @@ demo: $(READY) ## the main job in one command, on any machine
 	$(BIN)/python -m monotreme.pocket.planted runs/pocket
 
 test: $(READY) ## what every change must pass
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(BIN)/pytest -n auto -m "not slow and not gpu"
 
 test-all: $(READY) ## and what takes longer
-	$(BIN)/pytest -m "not gpu"
+	$(BIN)/pytest -n auto -m "not gpu"
 
 check: $(READY) ## style, types, layers, spelling
 	$(BIN)/ruff check

@@ -12,6 +12,9 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray listens on loopback alone
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many tests run as there are processors
+
 import pytest
 from s3_server import S3Server
 
@@ -29,6 +32,15 @@ TEXTS = (
     "the request. ### Instruction: ### Response: Question: Answer: The answer is 12. What is two "
     "plus three? 0 1 2 3 4 5 6 7 8 9 Which of these is a metal? iron copper wood glass A. B. C. D."
 )
+
+
+@pytest.fixture(autouse=True)
+def _console_is_heard() -> Iterator[None]:
+    """A command that is called with --quiet is the last that this process calls; not so here."""
+    from monotreme.progress import console
+
+    yield
+    console.quiet = False
 
 
 @pytest.fixture(scope="session")

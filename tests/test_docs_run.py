@@ -33,6 +33,7 @@ NEEDS = {
     r"--gpus": "more than one GPU",
     r"evaluate --model": "benchmarks of the Hub",
     r"verify (?!runs)": "a downloaded release",
+    r"\b(s3|gs)://": "a store",
 }
 
 
