@@ -8,6 +8,7 @@ from monotreme.triage.vocabulary import STOP_WORDS
 from monotreme.wording import is_quantity, numbers, same_answer, words
 
 Agreement = Literal["equal", "differ", "unknown"]
+LONGEST_COMPARED = 1000  # characters; what is longer is an explanation
 NO_VALUE = ["none"]  # there is no such number; 0 may be the same
 LONGEST_NAME = 3  # words; a longer answer has many wordings
 
@@ -34,6 +35,8 @@ def _surely_differ(ours: str, theirs: str) -> bool:
 
     Not so for a letter, whose option is not in the text.
     """
+    if max(len(ours), len(theirs)) > LONGEST_COMPARED:
+        return False
     one, other = words(ours), words(theirs)
     if _is_letter(one) or _is_letter(other):
         return False
