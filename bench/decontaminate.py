@@ -118,7 +118,7 @@ def ours(
     with clocked(spent, "embed, join, verbatim"):
         pairs, _ = similar_pairs(questions, items, encoder, THRESHOLD, cache)
     with clocked(spent, "triage"):
-        matches = judge(questions, items, pairs, THRESHOLD)
+        matches = judge(questions, items, pairs, THRESHOLD, cache)
     gone = {m.question for m in matches if m.verdict in ("duplicate", "gray_area")}
     with clocked(spent, "of it: join"):  # all vectors lie in the cache now
         sides = (

@@ -117,6 +117,17 @@ def test_protected_look_alikes_stay(mine):
         assert run.record("curate")["facts"]["protected_pairs"] == num - 1
 
 
+def test_an_answer_in_other_words_is_no_other_answer(mine):
+    rows = [
+        ("Which city is the capital of France?", "Paris."),
+        ("Which city is the capital of France today?", "That would be Paris, on the river Seine, which has been the capital for centuries."),
+    ]  # fmt: skip
+    run = mine(rows, protect="different_answer")
+    curate.execute(run)
+    assert run.record("curate")["counts"]["kept"] == 1
+    assert run.record("curate")["facts"]["dropped_with_another_final_answer"] == 0
+
+
 def test_a_source_can_stay_out_of_the_exclusion(tmp_path, make_run, mine):
     mine()
     ref = {"id": "mine", "path": str(tmp_path / "mine.jsonl"), "license": "CC0-1.0"}
@@ -385,7 +396,7 @@ def excluded(sizes: list[int], edges: set[tuple[int, int]], order: list[int]) ->
     answers = [len(q.output) for q in questions]
     rank = verbosity_order(answers, [0] * len(order), [0] * len(order), [q.id for q in questions])
     close = Pairs(columns[0], columns[1], np.full(len(pairs), 0.9))
-    result = apply_exclusion(questions, rank, [close], "none")
+    result = apply_exclusion(questions, rank, [close], "none", Path())
     promises = ("pairs_over_threshold_among_kept", "dropped_without_kept_neighbour", "dropped_although_more_verbose")  # fmt: skip
     assert [result.facts[promise] for promise in promises] == [0, 0, 0]
     return {q.id for q, stays in zip(questions, result.kept, strict=True) if stays}

@@ -9,7 +9,9 @@ import pytest
 from conftest import finish
 
 from monotreme import decontaminate, verdicts
+from monotreme.decontaminate import finding, judging, views
 from monotreme.decontaminate.finding import similar_pairs, verbatim_pairs
+from monotreme.decontaminate.judging import judge
 from monotreme.decontaminate.leaks import share_interval
 from monotreme.decontaminate.views import ALONE, benchmark_views
 from monotreme.encoders import BUILT_IN, find_encoder
@@ -164,13 +166,40 @@ def test_a_copy_inside_a_long_text_or_an_answer_is_found_by_its_words(make_run, 
         assert row["similarity"] < 0.8
 
 
+def test_how_questions_and_pairs_are_cut_changes_nothing(tmp_path, monkeypatch):
+    """Found by sense, by words, or both; a question in many pairs, and one in none."""
+    asked = [
+        *(question(row) for row in (CLEAN, *ALL)),
+        question((f"{NOISE * 6}{VERBATIM[0]} {NOISE * 6}", "It does not say.")),
+    ]
+    items = [BenchmarkQuestion("b", "test", "", stem, o, (1, 0, 0, 0)) for stem, o, _ in BENCHMARK]
+    encoder = find_encoder(BUILT_IN, Path(), str)
+
+    def found() -> list[tuple[Any, ...]]:
+        pairs, _ = similar_pairs(asked, items, encoder, 0.5, tmp_path)
+        matches = judge(asked, items, pairs, 0.5, tmp_path)
+        assert len(pairs) == len(matches)
+        assert [matches[place] for place in range(len(matches))] == list(matches)
+        keys = [key for key, _ in pairs.items()]
+        assert keys == sorted(set(keys))
+        return [*pairs.items(), *matches]
+
+    whole = found()
+    assert any(likeness.similarity < 0.5 for _, likeness in whole[: len(whole) // 2])
+    for module in (finding, views):
+        monkeypatch.setattr(module, "QUESTIONS_AT_ONCE", 2)
+    monkeypatch.setattr(judging, "PAIRS_AT_ONCE", 3)
+    assert found() == whole
+
+
 def test_a_short_stem_inside_a_text_counts_only_with_its_options():
     item = BenchmarkQuestion(
         "bench", "test", "", "Which statement is always true?", ("Ice sinks", "Ice floats"), (0, 1)
     )
     alone = question((f"{NOISE}Which statement is always true? {NOISE}", "None."))
     both = question((f"{NOISE}Which statement is always true? Ice sinks. Ice floats.", "B"))
-    assert verbatim_pairs([alone, both], [item]) == {(1, 0): 1.0}
+    (found,) = verbatim_pairs([alone, both], [item])
+    assert [column.tolist() for column in found] == [[1], [0], [1.0]]
 
 
 def test_another_encoder_makes_the_stage_stale(make_run, tmp_path):
@@ -204,7 +233,7 @@ LEAKED_AS = {
 def test_a_question_is_found_without_its_passage_and_beside_other_text(way, tmp_path):
     encoder = find_encoder(BUILT_IN, Path(), str)
     found, _ = similar_pairs([LEAKED_AS[way]], [HISTORY], encoder, 0.8, tmp_path)
-    assert found[0, 0].similarity > 0.95
+    assert dict(found.items())[0, 0].similarity > 0.95
 
 
 def test_what_several_benchmark_questions_ask_is_no_view_of_its_own():

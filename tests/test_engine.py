@@ -53,6 +53,17 @@ def refuse(_: None, number: int) -> int:
     return number
 
 
+class OddError(ValueError):
+    """Made of more than its text, and so not made again of it in another process."""
+
+    def __init__(self, row: int, limit: int) -> None:
+        super().__init__(f"row {row} is over\nthe limit of {limit}.")
+
+
+def fail_oddly(_: None, number: int) -> int:
+    raise OddError(number, 3)
+
+
 def take_memory(_: None, num_bytes: int) -> int:
     return len(bytearray(num_bytes))
 
@@ -157,6 +168,13 @@ def test_what_work_needs_is_made_once_a_worker(engine: Engine, tmp_path: Path) -
 def test_an_error_of_the_work_is_raised_as_it_was(engine: Engine) -> None:
     with pytest.raises(InputError, match=r"^number 2 is not wanted\. Give another\.$"):
         list(engine.map(refuse, range(5), Given(None)))
+
+
+@pytest.mark.parametrize("engine", ["local-2", "ray"], indirect=True)
+def test_an_error_that_cannot_travel_is_told_in_one_line(engine: Engine) -> None:
+    told = r"^a worker failed with OddError: row 2 is over the limit of 3\. Give "
+    with pytest.raises(EngineError, match=told):
+        list(engine.map(fail_oddly, [2], Given(None)))
 
 
 # ── workers that die ─────────────────────────────────────────────────────────────────────────────

@@ -177,6 +177,31 @@ def test_blocks_ascend_and_are_some_at_a_time(tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lists_that_were_compared_are_not_compared_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    side = windows(planted(900), 2)
+    entered, kept = make_lists(side, THRESHOLD), tmp_path / "kept"
+    whole = pair_bytes(joined(list(pairs_in_lists(side, entered, THRESHOLD, tmp_path))))
+
+    def again() -> list[bytes]:
+        pairs = pairs_in_lists(side, entered, THRESHOLD, tmp_path, done_before=kept)
+        return pair_bytes(joined(list(pairs)))
+
+    assert again() == whole
+    files = sorted(kept.iterdir())
+    assert len(files) == entered.num
+    files[0].unlink()
+    files[1].write_bytes(files[1].read_bytes()[:20])
+    compared = []
+    propose = lists._propose
+    monkeypatch.setattr(lists, "_propose", lambda *given: compared.append(given) or propose(*given))
+    assert again() == whole
+    assert len(compared) == 2
+    assert again() == whole
+    assert len(compared) == 2
+
+
 # ── what is missed ──────────────────────────────────────────────────────────────────────────────
 
 

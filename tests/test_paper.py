@@ -115,7 +115,8 @@ def texts(
 )
 def test_the_authors_leak_check(texts, splits, view, flagged, removed, rows, num_pairs):
     math = [text for split in splits for text in texts[split].texts]
-    pairs, _ = similar_between(replace(texts[view], texts=math), texts[view], 0.8)
+    blocks, _ = similar_between(replace(texts[view], texts=math), texts[view], 0.8)
+    pairs = joined(list(blocks))
     assert len(set(pairs.right.tolist())) == flagged
     assert len(authors_argmax(pairs)) == removed
     assert len(set(pairs.left.tolist())) == rows

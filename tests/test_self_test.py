@@ -86,7 +86,7 @@ def test_what_lies_around_a_copy_changes_nothing(tmp_path: Path):
     def verdicts(questions: list) -> dict[str, list[tuple[str, str]]]:
         pairs, _ = similar_pairs(questions, [ITEM, FREE], encoder, 0.8, tmp_path)
         found: dict[str, list[tuple[str, str]]] = {}
-        for match in judge(questions, [ITEM, FREE], pairs, 0.8):
+        for match in judge(questions, [ITEM, FREE], pairs, 0.8, tmp_path):
             reason = (match.verdict, match.proposed.reason)
             found.setdefault(match.question.instruction, []).append(reason)
         return found

@@ -1,5 +1,7 @@
 """Quick vectors may propose; what is decided is what exact vectors say."""
 
+import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from monotreme import machine, similar
 from monotreme.encoders import BUILT_IN, find_encoder
+from monotreme.engine import open_engine
 from monotreme.neighbors import Pairs, joined
 from monotreme.similar import Similar, Spill, Texts, similar_between, similar_within
 
@@ -77,7 +80,7 @@ def test_pairs_over_the_threshold_are_the_exact_ones(noise, error, threshold, tm
 def test_between_every_similarity_is_exact(noise, tmp_path: Path):
     def found(encoder: Noisy) -> list[bytes]:
         left, right = Texts(TEXTS[:25], encoder, tmp_path), Texts(TEXTS[25:], encoder, tmp_path)
-        return pair_bytes(similar_between(left, right, 0.8)[0])
+        return pair_bytes(joined(list(similar_between(left, right, 0.8)[0])))
 
     assert found(Noisy(noise, 0.03)) == found(Noisy(0, 0))
 
@@ -126,6 +129,37 @@ def test_of_many_texts_those_in_one_list_are_compared_unless_all_are_asked_for(
     )
     assert ours <= true
     assert some.lists.recall.low <= len(ours) / len(true) <= some.lists.recall.high
+
+
+class Deadly(Noisy):
+    """Of some windows each worker dies when they are embedded exactly."""
+
+    deadly: frozenset[str] = frozenset()
+
+    def encode(
+        self, windows: Sequence[str], exact: bool
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        if exact and multiprocessing.parent_process() and self.deadly & set(windows):
+            os._exit(1)
+        return super().encode(windows, exact)
+
+
+@pytest.mark.parametrize(("noise", "error"), [(0.01, 0.03), (0.2, 0.01)], ids=["fine", "worse"])
+def test_a_text_that_dies_in_the_exact_embedding_alone_is_set_aside(noise, error, tmp_path: Path):
+    """What is left is what there is without it; nothing else may take its rows for another's."""
+    encoder = Deadly(noise, error)
+    whole = similar_within(Texts(TEXTS, encoder, tmp_path / "whole"), 0.7, 0.6)
+    assert not len(whole.missing)
+    there = joined(list(whole.blocks(0.6)))
+    gone = np.unique(there.left[np.abs(there.similarity - 0.7) < 0.02])[[0, 3, -1]].tolist()
+    encoder.deadly = frozenset(TEXTS[place].split()[0] for place in gone)
+    with open_engine("local", 2, None) as engine:
+        side = Texts(TEXTS, encoder, tmp_path / "deadly", engine, set_aside=True)
+        found = similar_within(side, 0.7, 0.6)
+    assert found.missing.tolist() == gone
+    untouched = ~(np.isin(there.left, gone) | np.isin(there.right, gone))
+    assert pair_bytes(joined(list(found.blocks(0.6)))) == pair_bytes(there.where(untouched))
+    assert pair_bytes(pairs_over(found, 0.7)) == pair_bytes(there.where(untouched).over(0.7))
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

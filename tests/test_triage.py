@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from monotreme.benchmarks import BENCHMARKS, read_benchmark
 from monotreme.records import VERDICTS, BenchmarkQuestion, Question
 from monotreme.triage import background, triage
+from monotreme.triage.answers import compare
 from monotreme.triage.features import CRITICAL, gather
 from monotreme.triage.model import BIAS, load
 from monotreme.triage.pairs import read_pair
-from monotreme.triage.sides import benchmark_side, training_side
+from monotreme.triage.sides import benchmark_side, training_answers, training_side
 from monotreme.wording import words
 
 
@@ -60,6 +61,52 @@ def test_cascade(train, output, stem, options, answer, verdict, reason):
     judgement = triage(ask(train, output), item(stem, options, answer=answer))
     assert (judgement.verdict, judgement.reason) == (verdict, reason)
     assert 0.5 <= judgement.confidence <= 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "agreement"),
+    [
+        ("The answer is 7.", "#### 7.0", "equal"),
+        ("The answer is 7.", "#### 8", "differ"),
+        (r"So \boxed{x^2+1}.", r"So \boxed{x^2+2}.", "differ"),
+        ("The answer is (3, 4].", "The answer is (3, 5].", "differ"),
+        ("It opened in 1889.", "It opened in 1890.", "differ"),
+        ("Paris", "London", "differ"),
+        ("left ventricle", "the right ventricle", "differ"),
+        ("Yes.", "No.", "differ"),
+        ("We cannot know how many there are of them all. #### None", "3 km", "differ"),
+        ("None", "0", "unknown"),
+        ("Paris.", "It is Paris, the capital and largest city of France, on the river Seine.", "unknown"),
+        ("Plants turn light into sugar.", "They use sunlight to make glucose.", "unknown"),
+        ("The light turns it, long ago, as some say in 1789, and it grew since then for ever.", "It turned in 1791, some say, and for ever since then it was left to grow without light.", "unknown"),
+        ("def f(x):\n    return x + 1", "def f(n):\n    return 1 + n", "unknown"),
+        ("s = a + b  # of 1 and 2 this gives 3, as it should, for whole numbers\nprint(s)", "print(a + b)  # as it is one line, it is the better way, with 5 and 2 it is 7", "unknown"),
+        ("carbon dioxide", "CO2", "unknown"),
+        ("B", "C", "unknown"),
+    ],
+)  # fmt: skip
+def test_answers_differ_only_where_they_can_be_compared(one, other, agreement):
+    ours, theirs = (training_answers(ask("What is it?", output)) for output in (one, other))
+    assert compare(ours, theirs) == compare(theirs, ours) == agreement
+
+
+def test_two_options_of_one_question_differ_however_long_they_are():
+    text = "What happens then?\nA. It grows in the dark of winter\nB. It shrinks as the light falls on it"
+    ours, theirs = (training_answers(ask(text, letter)) for letter in "AB")
+    assert compare(ours, theirs) == "differ"
+
+
+@pytest.mark.parametrize(
+    ("train", "output", "stem", "answer"),
+    [
+        ("Why does the moon have phases, seen from here?", "The sun lights other parts of it as it goes around us.", "Why do we see phases of the moon from here?", "Its lit half shows at another angle during each orbit."),
+        ("Explain briefly why iron rusts.", "Iron reacts with oxygen and water to form iron oxide.", "Why does iron rust? Explain briefly.", "Oxidation: moisture and air turn the metal into a hydrated oxide over time, which flakes off."),
+    ],
+)  # fmt: skip
+def test_answers_in_other_words_say_nothing(train, output, stem, answer):
+    judgement = triage(ask(train, output), item(stem, answer=answer))
+    assert judgement.reason != "answers_differ"
+    assert judgement == triage(ask(train), item(stem))
 
 
 def verdict(train: str, stem: str, **known: str) -> str:

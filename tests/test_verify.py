@@ -32,7 +32,7 @@ from monotreme.release.record import FolderRecord
 from monotreme.run import Run
 from monotreme.storage import sha256
 from monotreme.verify import Options, Report, verify
-from monotreme.verify.folder import read_record
+from monotreme.verify.folder import check_files, check_no_code, read_record
 from monotreme.verify.questions import Sample, check_near, draw, read_released
 
 COMMIT = "0123456789" * 4
@@ -268,6 +268,23 @@ def test_a_file_that_is_not_as_recorded_is_named(
     report = look(folder)
     assert status(report)["files"] == "failed"
     assert says in detail(report, "files")
+
+
+def test_a_folder_that_cannot_be_read_is_named(part: Callable[[str], Path]) -> None:
+    """A path of more than 4,095 bytes cannot be opened by anyone."""
+    folder = part("dataset")
+    record, home = read_record(folder), Path.cwd()
+    try:
+        os.chdir(folder)
+        for _ in range(20):
+            Path("d" * 250).mkdir()
+            os.chdir("d" * 250)
+    finally:
+        os.chdir(home)
+    for check in (lambda: check_files(folder, record), lambda: check_no_code(folder)):
+        with pytest.raises(InputError, match=r"/d+ cannot be read \(File name too long\)"):
+            check()
+    shutil.rmtree(folder)
 
 
 def test_what_was_altered_is_not_taken_for_evidence(

@@ -5,7 +5,16 @@ from fractions import Fraction
 
 import pytest
 
-from monotreme.wording import final_answer, last_boxed, normalize, numbers, same_answer, words
+from monotreme.wording import (
+    definite_answer,
+    final_answer,
+    is_quantity,
+    last_boxed,
+    normalize,
+    numbers,
+    same_answer,
+    words,
+)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +90,27 @@ def test_numbers_in_digits_and_words(text, values):
 )
 def test_final_answers(output, answer):
     assert final_answer(output) == answer
+
+
+def test_a_last_number_is_no_definite_answer():
+    long = "It takes several long steps to see that in the end there are 1,250 of them."
+    assert (final_answer(long), definite_answer(long)) == ("1,250", None)
+    assert definite_answer(f"{long} The answer is 7.") == "7"
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_one"),
+    [
+        ("7 km", True),
+        ("2x + 1", True),
+        ("(1, -1)", True),
+        ("Paris", False),
+        ("print(x", False),
+        ("CO2 is out", False),
+    ],
+)
+def test_quantities(answer, is_one):
+    assert is_quantity(answer) is is_one
 
 
 def test_boxed_minds_its_braces():

@@ -15,6 +15,7 @@ from typing import Any
 from triage_model.edits import OTHER, SAME, wrapped
 
 from monotreme.encoders import BUILT_IN, find_encoder
+from monotreme.neighbors import joined
 from monotreme.similar import Texts, similar_between
 from monotreme.wording import final_answer, last_boxed, normalize, same_answer
 
@@ -169,11 +170,11 @@ def natural(found: dict[str, list[Base]], per_set: int, cache: Path, seed: int) 
         ours = rng.sample(found[left], min(2000, len(found[left])))
         theirs = rng.sample(found[right], min(2000, len(found[right])))
         left_texts, right_texts = ([base.text for base in side] for side in (ours, theirs))
-        pairs, _ = similar_between(
+        blocks, _ = similar_between(
             Texts(left_texts, encoder, cache), Texts(right_texts, encoder, cache), NEAR
         )
         rows = []
-        for i, j, _ in zip(*pairs, strict=True):
+        for i, j, _ in zip(*joined(list(blocks)), strict=True):
             label = _natural_label(ours[int(i)], theirs[int(j)])
             if label:
                 train = dressed(ours[int(i)], rng, options=rng.random() < 0.4)

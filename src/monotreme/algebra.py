@@ -53,6 +53,18 @@ def same_value(one: str, other: str) -> bool:
     return all(_agree(left, right) for left, right in zip(ours, theirs, strict=True))
 
 
+def is_formula(text: str) -> bool:
+    """Whether a normalised text is a formula, or a tuple or an interval of such: 2x, (1, -1)."""
+    if len(text) > LONGEST:
+        return False
+    try:
+        for part in _parts(_NAMED.sub("", text)):
+            value(part, _POINTS[0])
+    except (ValueError, ArithmeticError):
+        return False
+    return True
+
+
 def _names_differ(one: str, other: str) -> bool:
     """x = 5 is 5 but not y = 5."""
     ours, theirs = _NAMED.match(one), _NAMED.match(other)

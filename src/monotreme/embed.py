@@ -175,11 +175,12 @@ class _Shelf:
             stop = done + int(np.searchsorted(rows[order[done:]], start + len(vectors)))
             out[order[done:stop]] = vectors[rows[order[done:stop]] - start]
             start, done = start + len(vectors), stop
-        told = digest(self._folder.name, _sha256(keys), _sha256(owner))
+        told = digest(self._folder.name, sha256(keys), sha256(owner))
         return Vectors(out, owner, told)
 
 
-def _sha256(array: np.ndarray) -> str:
+def sha256(array: np.ndarray) -> str:
+    """SHA-256 (hex) of what an array holds."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from monotreme.decontaminate.finding import Found, likeness_of, verbatim_pairs
+from monotreme.decontaminate.finding import Key, Likeness, likeness_of, verbatim_pairs
 from monotreme.decontaminate.judging import judge
 from monotreme.encoders import BUILT_IN, find_encoder
 from monotreme.errors import InputError
@@ -41,7 +41,8 @@ def judge_file(path: Path, cache: Path) -> list[dict[str, Any]]:
         benchmark.append(item)
     if not rows:
         raise InputError(f"{path} holds no pair", "Give a line of JSON a pair")
-    matches = judge(questions, benchmark, alike(questions, benchmark, cache), THRESHOLD)
+    found = alike(questions, benchmark, cache)
+    matches = judge(questions, benchmark, found, THRESHOLD, cache)
     return [
         {
             **{key: value for key, value in row.items() if key != "label"},
@@ -54,7 +55,7 @@ def judge_file(path: Path, cache: Path) -> list[dict[str, Any]]:
 
 def alike(
     questions: Sequence[Question], benchmark: Sequence[BenchmarkQuestion], cache: Path
-) -> Found:
+) -> dict[Key, Likeness]:
     """(i, i) → how alike question i and benchmark question i are."""
     encoder = find_encoder(BUILT_IN, Path(), str)
     pairs = [(i, i) for i in range(len(questions))]
@@ -62,7 +63,11 @@ def alike(
     # stems share would count as a template.
     stems = list(dict.fromkeys(item.stem for item in benchmark))
     first = {item.stem: item for item in benchmark}
-    copies = verbatim_pairs(questions, [first[stem] for stem in stems])
+    copies = {
+        (i, j): share
+        for block in verbatim_pairs(questions, [first[stem] for stem in stems])
+        for i, j, share in zip(*(column.tolist() for column in block), strict=True)
+    }
     place = {stem: number for number, stem in enumerate(stems)}
     return {
         (i, i): one._replace(verbatim=copies.get((i, place[benchmark[i].stem]), 0.0))

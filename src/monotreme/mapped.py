@@ -5,7 +5,7 @@ import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -81,9 +81,10 @@ class MappedQuestions(_Batches, Sequence[Question]):
         """Some rows, all columns, in the order asked for."""
         numbers = np.searchsorted(self._starts, rows, "right") - 1
         order = np.argsort(numbers, kind="stable")
+        needed, first = np.unique(numbers[order], return_index=True)
         parts = [
-            self._batches[number].take(rows[order[numbers[order] == number]] - self._starts[number])
-            for number in np.unique(numbers)
+            self._batches[number].take(rows[some] - self._starts[number])
+            for number, some in zip(needed, np.split(order, first[1:]), strict=False)
         ]
         schema = self._batches[0].schema if self._batches else QUESTION_SCHEMA
         back = np.empty(len(rows), np.int64)
@@ -128,6 +129,28 @@ class MappedTexts(Sequence[str]):
             part = self._store.take(self._rows[start : start + BATCH_ROWS])
             for values in part.select(_FIELDS).to_pylist():
                 yield Question(**values).text
+
+
+class MappedRows(_Batches, Sequence[dict[str, Any]]):
+    """Rows of any columns."""
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @overload
+    def __getitem__(self, row: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, row: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(row, slice):
+            return [self[place] for place in range(*row.indices(len(self)))]
+        batch, place = self._find(row)
+        (found,) = batch.slice(place, 1).to_pylist()
+        return dict(found)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self._batches:
+            yield from batch.to_pylist()
 
 
 class MappedColumn(_Batches, Sequence[str]):

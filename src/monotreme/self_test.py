@@ -168,7 +168,7 @@ def self_test(run: Run, num_each: int = NUM_EACH) -> list[Found]:
     pairs, _ = similar_pairs(questions, every, encoder, table.threshold, cache)
     caught = {
         match.question
-        for match in judge(questions, every, pairs, table.threshold)
+        for match in judge(questions, every, pairs, table.threshold, cache)
         if match.verdict in table.drop
     }
     found = _tally(planted, caught)

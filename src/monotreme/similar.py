@@ -12,17 +12,16 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 
-from monotreme.embed import Vectors, embed
+from monotreme.embed import Vectors, embed, sha256
 from monotreme.encoders import Encoder
 from monotreme.engine import HERE, Engine
 from monotreme.neighbors import (
     Pairs,
     Recall,
-    joined,
     make_lists,
     measure_recall,
     pairs_between,
@@ -77,24 +76,28 @@ class Texts:
     set_aside: bool = False  # texts that kill their worker, instead of raising
 
 
-class Spill:
-    """Pairs on disk, in blocks of ascending order, in a file without a name; read as often as wanted."""
+Block = TypeVar("Block", bound=NamedTuple)  # of arrays
 
-    def __init__(self, folder: Path, blocks: Iterable[Pairs]) -> None:
-        self._places: list[int] = []
+
+class Spill(Generic[Block]):
+    """Blocks of arrays, such as pairs, in a file without a name; read as often as wanted."""
+
+    def __init__(self, folder: Path, blocks: Iterable[Block]) -> None:
+        self._places: list[tuple[int, type[Block]]] = []
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this
             weakref.finalize(self, self._file.close)
             for block in blocks:
-                self._places.append(self._file.tell())
+                self._places.append((self._file.tell(), type(block)))
                 for column in block:
                     np.save(self._file, column, allow_pickle=False)
 
-    def __iter__(self) -> Iterator[Pairs]:
-        for place in self._places:  # another reader may stand elsewhere in the file
+    def __iter__(self) -> Iterator[Block]:
+        for place, kind in self._places:  # another reader may stand elsewhere in the file
             self._file.seek(place)
-            yield Pairs(*(np.load(self._file, allow_pickle=False) for _ in Pairs._fields))
+            columns = [np.load(self._file, allow_pickle=False) for _ in kind._fields]
+            yield kind._make(columns)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Similar:
     """Every pair of texts over a floor.
 
     Attributes:
-        spill: all pairs, with quick similarities.
+        spill: all pairs of texts that were not set aside, with quick similarities.
         cut: the pairs over it are settled.
         near: the settled ones of each block of `spill`.
         precision: of the similarities.
@@ -110,9 +113,9 @@ class Similar:
         lists: None where all pairs were compared.
     """
 
-    spill: Spill
+    spill: Iterable[Pairs]
     cut: float
-    near: Spill
+    near: Spill[Pairs]
     precision: Precision
     missing: np.ndarray
     lists: Lists | None
@@ -138,6 +141,18 @@ class Over:
         return (block.over(self._threshold) for block in self._blocks)
 
 
+class Without:
+    """The pairs of some blocks that none of some texts is part of, read as often as wanted."""
+
+    def __init__(self, blocks: Iterable[Pairs], left: np.ndarray, right: np.ndarray) -> None:
+        self._blocks, self._left, self._right = blocks, left, right
+
+    def __iter__(self) -> Iterator[Pairs]:
+        for block in self._blocks:
+            gone = np.isin(block.left, self._left) | np.isin(block.right, self._right)
+            yield block.where(~gone)
+
+
 def similar_within(side: Texts, threshold: float, floor: float, exact: bool = False) -> Similar:
     """Pairs i < j of texts: those over the threshold exactly, those over the floor for the record.
 
@@ -148,51 +163,107 @@ def similar_within(side: Texts, threshold: float, floor: float, exact: bool = Fa
     all_pairs = exact or len(side.texts) <= MOST_EXACT
     error = side.encoder.error
     quick = _quick(side)
-    missing = quick.missing(len(side.texts))
     spill, lists = _compare(side, quick, threshold, min(floor, threshold - error), all_pairs)
     near = Over(spill, threshold - error)
     settled = _settle(near, side, side, lambda similarity: similarity <= threshold + error)
     if settled is not None:
-        return Similar(spill, threshold - error, *settled, missing, lists)
+        missing = np.union1d(quick.missing(len(side.texts)), settled.lost)
+        left = Without(spill, missing, missing)
+        near_exact, precision = settled.near, settled.precision
+        return Similar(left, threshold - error, near_exact, precision, missing, lists)
     vectors = _exactly(side, np.arange(len(side.texts)))
     spill, lists = _compare(side, vectors, threshold, floor, all_pairs)
-    near_exact = Spill(side.cache, Over(spill, threshold))
+    near_exact, missing = (
+        Spill(side.cache, Over(spill, threshold)),
+        vectors.missing(len(side.texts)),
+    )
     return Similar(spill, threshold, near_exact, Precision(), missing, lists)
 
 
 def _compare(
     side: Texts, vectors: Vectors, threshold: float, floor: float, all_pairs: bool
-) -> tuple[Spill, Lists | None]:
+) -> tuple[Spill[Pairs], Lists | None]:
     """All pairs over the floor; or those that meet in a list, and what share of them that is."""
+    # what was compared before, for this floor or a threshold above it, is not compared again
+    told, folder = (vectors.digest, repr(floor)), side.cache / "pairs"
     if all_pairs:
-        # what was compared before, for this floor or a threshold above it, is not compared again
-        folder = side.cache / "pairs" / digest(vectors.digest, repr(floor))[:32]
-        return Spill(side.cache, pairs_within(vectors, floor, side.engine, folder)), None
+        done_before = folder / digest(*told)[:32]
+        return Spill(side.cache, pairs_within(vectors, floor, side.engine, done_before)), None
     lists = make_lists(vectors, threshold, side.engine)
-    found = pairs_in_lists(vectors, lists, floor, side.cache, side.engine)
+    done_before = folder / digest(*told, sha256(lists.nearest))[:32]
+    found = pairs_in_lists(vectors, lists, floor, side.cache, side.engine, done_before)
     spill = Spill(side.cache, found)
     recall = measure_recall(vectors, spill, threshold, side.engine)
     return spill, Lists(lists.num, lists.nearest.shape[1], recall)
 
 
-def similar_between(left: Texts, right: Texts, threshold: float) -> tuple[Pairs, Precision]:
-    """Every pair (i of left, j of right) over the threshold, all similarities exact."""
+def similar_between(
+    left: Texts, right: Texts, threshold: float
+) -> tuple[Iterable[Pairs], Precision]:
+    """Every pair (i of left, j of right) over the threshold, all similarities exact.
+
+    Returns:
+        Blocks of ascending i, on disk, to be read as often as wanted; and how they were found.
+    """
     error = left.encoder.error
     ours, theirs = _quick(left), _quick(right)
-    near = list(pairs_between(ours, theirs, threshold - error, left.engine))
+    near = Spill(left.cache, pairs_between(ours, theirs, threshold - error, left.engine))
     settled = _settle(near, left, right, lambda similarity: np.full(len(similarity), error > 0))
     if settled is None:
         ours, theirs = (_exactly(side, np.arange(len(side.texts))) for side in (left, right))
-        return joined(list(pairs_between(ours, theirs, threshold, left.engine))), Precision()
-    blocks, precision = settled
-    return joined(list(Over(blocks, threshold))), replace(precision, bound=0.0)
+        found = pairs_between(ours, theirs, threshold, left.engine)
+        return Spill(left.cache, found), Precision()
+    return Over(settled.near, threshold), replace(settled.precision, bound=0.0)
 
 
-def similarity_of(left: Texts, right: Texts, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """(P,) exact cosine of text i of one side and text j of the other."""
-    texts_i, place_i = np.unique(i, return_inverse=True)
-    texts_j, place_j = np.unique(j, return_inverse=True)
-    return similarities(_exactly(left, texts_i), _exactly(right, texts_j), place_i, place_j)
+class Exactly:
+    """Exact cosines of pairs of texts; only texts that are in one are embedded exactly.
+
+    Args:
+        asked: (P,) texts of one side and (P,) of the other, some pairs at a time: all that will be
+            asked of `of`.
+
+    Attributes:
+        lost: texts of each side that were set aside, ascending.
+        num_texts: texts that were embedded.
+    """
+
+    def __init__(
+        self, left: Texts, right: Texts, asked: Iterable[tuple[np.ndarray, np.ndarray]]
+    ) -> None:
+        in_i, in_j = np.zeros(len(left.texts), bool), np.zeros(len(right.texts), bool)
+        for i, j in asked:
+            in_i[i] = True
+            in_j[j] = True
+        if left is right:
+            in_i |= in_j
+            in_j = in_i
+        self._rows_i, self._rows_j = np.flatnonzero(in_i), np.flatnonzero(in_j)
+        self._ours = _exactly(left, self._rows_i)
+        self._theirs = self._ours if left is right else _exactly(right, self._rows_j)
+        self.num_texts = len(self._rows_i) + (0 if left is right else len(self._rows_j))
+        self.lost = (
+            self._rows_i[self._ours.missing(len(self._rows_i))],
+            self._rows_j[self._theirs.missing(len(self._rows_j))],
+        )
+
+    def of(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """(P,) cosine of text i of one side and text j of the other; none of them may be lost."""
+        places_i, places_j = np.searchsorted(self._rows_i, i), np.searchsorted(self._rows_j, j)
+        return similarities(self._ours, self._theirs, places_i, places_j)
+
+
+class _Settled(NamedTuple):
+    """Pairs with exact similarities where quick ones were doubtful.
+
+    Attributes:
+        near: without those of texts that were set aside.
+        lost: these texts of the left side, ascending.
+    """
+
+    near: Spill[Pairs]
+    precision: Precision
+    lost: np.ndarray
 
 
 def _settle(
@@ -200,7 +271,7 @@ def _settle(
     left: Texts,
     right: Texts,
     is_doubtful: Callable[[np.ndarray], np.ndarray],
-) -> tuple[Spill, Precision] | None:
+) -> _Settled | None:
     """Exact similarities for the doubtful pairs; None where quick ones prove worse than stated.
 
     Args:
@@ -208,26 +279,15 @@ def _settle(
         is_doubtful: (P,) quick similarities → (P,) bool.
     """
     bound = left.encoder.error
-    again_i, again_j = np.zeros(len(left.texts), bool), np.zeros(len(right.texts), bool)
-    for pairs in blocks:
-        doubtful = is_doubtful(pairs.similarity)
-        again_i[pairs.left[doubtful]] = True
-        again_j[pairs.right[doubtful]] = True
-    if left is right:
-        again_i |= again_j
-        again_j = again_i
-    rows_i, rows_j = np.flatnonzero(again_i), np.flatnonzero(again_j)
-    ours = _exactly(left, rows_i)
-    theirs = ours if left is right else _exactly(right, rows_j)
+    doubtful = (pairs.where(is_doubtful(pairs.similarity)) for pairs in blocks)
+    exactly = Exactly(left, right, ((pairs.left, pairs.right) for pairs in doubtful))
     largest = 0.0
 
     def settled() -> Iterator[Pairs]:
         nonlocal largest
-        for pairs in blocks:
+        for pairs in Without(blocks, *exactly.lost):
             doubtful = is_doubtful(pairs.similarity)
-            places_i = np.searchsorted(rows_i, pairs.left[doubtful])
-            places_j = np.searchsorted(rows_j, pairs.right[doubtful])
-            exact = similarities(ours, theirs, places_i, places_j)
+            exact = exactly.of(pairs.left[doubtful], pairs.right[doubtful])
             off = np.abs(exact - pairs.similarity[doubtful])
             largest = max(largest, float(off.max(initial=0)))
             similarity = pairs.similarity.copy()
@@ -237,8 +297,7 @@ def _settle(
     near = Spill(left.cache, settled())
     if largest > bound:
         return None
-    num = len(rows_i) if left is right else len(rows_i) + len(rows_j)
-    return near, Precision(bound, largest, num)
+    return _Settled(near, Precision(bound, largest, exactly.num_texts), exactly.lost[0])
 
 
 def _quick(side: Texts) -> Vectors:

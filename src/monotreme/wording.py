@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from fractions import Fraction
 
-from monotreme.algebra import same_value
+from monotreme.algebra import is_formula, same_value
 
 _LATEX: list[tuple[str, str]] = [  # (pattern, replacement), in this order
     (r"\\\\(?=\S)", r"\\"),  # a backslash escaped once too often
@@ -178,10 +178,19 @@ def _fraction(digits: str) -> Fraction:
 
 
 def final_answer(output: str) -> str | None:
-    """The answer that an output ends in, None where it marks none.
+    """The answer that an output ends in: its definite one, else its last number; None without one."""
+    told = definite_answer(output)
+    if told is not None:
+        return told
+    tail = _LAST_NUMBER.findall(output)
+    return str(tail[-1]) if tail else None
+
+
+def definite_answer(output: str) -> str | None:
+    """The answer that an output says is its answer; None where one could only guess.
 
     Looked for in this order: `#### x` (GSM8K), the last `\\boxed{x}` (MATH), `# Answer` and its
-    next line (PRM800K), "the answer is x", a whole output short enough to be one, its last number.
+    next line (PRM800K), "the answer is x", a whole output short enough to be one.
     """
     if "####" in output:
         return output.rsplit("####", 1)[1].strip() or None
@@ -195,8 +204,7 @@ def final_answer(output: str) -> str | None:
         return str(marked[-1]).strip() or None
     if len(output) <= _LONGEST_BARE_ANSWER:
         return _SAYS.sub("", output.strip()).rstrip(".") or None
-    tail = _LAST_NUMBER.findall(output)
-    return str(tail[-1]) if tail else None
+    return None
 
 
 def last_boxed(text: str) -> str | None:
@@ -221,6 +229,11 @@ def same_answer(first: str, second: str) -> bool:
     if one is not None and other is not None:
         return any(_same_number(one, value) for value in _readings(other, first, second))
     return _bare(first) == _bare(second) or same_value(normalize(first), normalize(second))
+
+
+def is_quantity(answer: str) -> bool:
+    """Whether an answer is a number, perhaps with its unit, or a formula."""
+    return _as_number(answer) is not None or is_formula(normalize(answer))
 
 
 def _readings(value: Fraction, first: str, second: str) -> tuple[Fraction, ...]:

@@ -63,14 +63,13 @@ def _near_duplicates(
         & fates.stays
     )
     encoder = find_encoder(*run.encoder())
-    texts = Texts(
-        rows.questions.texts(part), encoder, run.cache("embeddings"), run.engine, set_aside=True
-    )
+    cache = run.cache("embeddings")
+    texts = Texts(rows.questions.texts(part), encoder, cache, run.engine, set_aside=True)
     floor = min(FLOOR, table.threshold)
     similar = similar_within(texts, table.threshold, floor, table.exact)
     _set_aside(run, rows, fates, part[similar.missing])
     close = InRows(similar.over(table.threshold), part)
-    result = apply_exclusion(rows.questions, rank, close, table.protect, run.engine)
+    result = apply_exclusion(rows.questions, rank, close, table.protect, cache, run.engine)
     gone = np.flatnonzero(~result.kept)
     lengths = zip(rows.answer[gone], rows.answer[result.twin[gone]], strict=True)
     detail = [f"answer of {ours} characters yields to {theirs}" for ours, theirs in lengths]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import ne
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,10 @@ from monotreme.engine import HERE, Engine
 from monotreme.exclusion import exclude, twins
 from monotreme.neighbors import Pairs
 from monotreme.records import Question
-from monotreme.wording import final_answer, numbers, same_answer
+from monotreme.similar import Spill
+from monotreme.triage.answers import compare
+from monotreme.triage.sides import Answers, training_answers
+from monotreme.wording import numbers
 
 
 class Exclusion(NamedTuple):
@@ -45,7 +49,7 @@ class Unprotected:
     """The pairs of some blocks that no rule keeps apart; read as often as wanted.
 
     Args:
-        rule: `different_answer` protects where both final answers are known and differ,
+        rule: `different_answer` protects where final answers are definite, comparable and differ,
             `different_numbers` where the numbers in the questions do, `none` never.
     """
 
@@ -72,6 +76,7 @@ def apply_exclusion(
     rank: np.ndarray,
     close: Iterable[Pairs],
     rule: str,
+    cache: Path,
     engine: Engine = HERE,
 ) -> Exclusion:
     """Greedy by verbosity over the unprotected pairs.
@@ -81,8 +86,9 @@ def apply_exclusion(
         rank: (N,) lower stays before higher.
         close: blocks of pairs over the threshold, read several times.
         rule: as in `Unprotected`.
+        cache: where the unprotected pairs lie for the time, so that each answer is read once.
     """
-    bound = Unprotected(questions, close, rule)
+    bound = close if rule == "none" else Spill(cache, Unprotected(questions, close, rule))
     kept = exclude(rank, bound, engine)
     twin, similarity = twins(kept, rank, bound)
     return Exclusion(kept, twin, similarity, _guarantees(questions, close, bound, kept, twin))
@@ -91,37 +97,34 @@ def apply_exclusion(
 def _guarantees(
     questions: Sequence[Question],
     close: Iterable[Pairs],
-    bound: Unprotected,
+    bound: Iterable[Pairs],
     kept: np.ndarray,
     twin: np.ndarray,
 ) -> dict[str, Any]:
     """The exclusion's promises, checked against the pairs rather than taken on trust."""
-    among_kept = apart = 0
-    for pairs in close:
-        both = pairs.where(kept[pairs.left] & kept[pairs.right])
-        num_apart = int(bound.is_protected(both).sum())
-        apart, among_kept = apart + num_apart, among_kept + len(both.left) - num_apart
+    among_kept = _num_within(bound, kept)
     dropped = np.flatnonzero(~kept)
     longer = other = 0
     for row, keeper in zip(dropped.tolist(), twin[dropped].tolist(), strict=True):
         question, yields_to = questions[row], questions[keeper]
         longer += len(question.output) > len(yields_to.output)
-        other += _answers_differ(final_answer(question.output), final_answer(yields_to.output))
+        other += _answers_differ(training_answers(question), training_answers(yields_to))
     return {
         "pairs_over_threshold_among_kept": among_kept,
         "dropped_without_kept_neighbour": int((twin[dropped] < 0).sum()),
         "dropped_although_more_verbose": longer,
         "dropped_with_another_final_answer": other,
-        "protected_pairs": apart,
+        "protected_pairs": _num_within(close, kept) - among_kept,
     }
 
 
-def _final_of(question: Question) -> str | None:
-    return final_answer(question.output)
+def _num_within(blocks: Iterable[Pairs], rows: np.ndarray) -> int:
+    """Pairs whose rows are both among some, (N,) bool."""
+    return sum(int((rows[pairs.left] & rows[pairs.right]).sum()) for pairs in blocks)
 
 
-def _answers_differ(first: str | None, second: str | None) -> bool:
-    return first is not None and second is not None and not same_answer(first, second)
+def _answers_differ(first: Answers, second: Answers) -> bool:
+    return compare(first, second) == "differ"
 
 
 def _numbers_of(question: Question) -> Any:
@@ -129,6 +132,6 @@ def _numbers_of(question: Question) -> Any:
 
 
 _RULES: dict[str, tuple[Callable[[Question], Any], Callable[[Any, Any], bool]]] = {
-    "different_answer": (_final_of, _answers_differ),
+    "different_answer": (training_answers, _answers_differ),
     "different_numbers": (_numbers_of, ne),
 }

@@ -8,8 +8,9 @@ splits.parquet (the same between the splits of a benchmark) and leaks.json (the 
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,13 +19,20 @@ import pyarrow as pa
 from monotreme import verdicts
 from monotreme.benchmarks import Benchmark, benchmark_of, read_benchmark
 from monotreme.decontaminate.finding import VERBATIM, similar_pairs
-from monotreme.decontaminate.judging import EVIDENCE, Match, ask_about_undecided, gravest, judge
+from monotreme.decontaminate.judging import (
+    EVIDENCE,
+    Match,
+    Matches,
+    ask_about_undecided,
+    gravest,
+    judge,
+)
 from monotreme.decontaminate.leaks import leak_table, leaked_ids, rates, review
 from monotreme.decontaminate.splits import split_matches, split_row
 from monotreme.encoders import Encoder, encoder_identity, find_encoder
 from monotreme.errors import InputError
 from monotreme.llm_judge import find_service
-from monotreme.mapped import MappedQuestions, open_questions
+from monotreme.mapped import BATCH_ROWS, MappedQuestions, open_questions
 from monotreme.recipe import BenchmarkRef
 from monotreme.records import (
     QUESTION_SCHEMA,
@@ -101,18 +109,17 @@ def execute(run: Run) -> None:
         pairs, precision = similar_pairs(
             questions, items, encoder, table.threshold, cache, run.engine
         )
-        settled = _settled(run)
-        matches = judge(questions, items, pairs, table.threshold, settled, run.engine)
+        matches = judge(questions, items, pairs, table.threshold, cache, _settled(run), run.engine)
         asked: dict[str, Any] | None = None
         if service:
             matches, asked = ask_about_undecided(matches, service, run.cache("llm_judge"))
         leaked, kept = _drop(questions, matches, table.drop)
         splits = [found for one in scored for found in _between_splits(run, one, encoder)]
         work.tables("questions.parquet", QUESTION_SCHEMA, questions.tables(kept))
-        rows = [{**question_row(m.question), **m.evidence} for m in leaked]
-        work.table("leaked.parquet", pa.Table.from_pylist(rows, LEAKED_SCHEMA))
-        work.table("pairs.parquet", _pair_table(matches))
-        work.table("splits.parquet", _pair_table([m for *_, found in splits for m in found]))
+        work.tables("leaked.parquet", LEAKED_SCHEMA, _leaked_tables(leaked))
+        work.tables("pairs.parquet", PAIR_SCHEMA, _pair_tables(matches))
+        of_splits = chain.from_iterable(found for *_, found in splits)
+        work.tables("splits.parquet", PAIR_SCHEMA, _pair_tables(of_splits))
         work.counts = Counts.tally(
             questions.column("source")[kept], ((m.question.source, m.verdict) for m in leaked)
         )
@@ -128,36 +135,57 @@ def execute(run: Run) -> None:
         }
 
 
+class Leaked:
+    """The gravest match of each question that goes, by its id; read as often as wanted."""
+
+    def __init__(self, matches: Matches, places: Sequence[int]) -> None:
+        self._matches, self._places = matches, places
+
+    def __iter__(self) -> Iterator[Match]:
+        return (self._matches[place] for place in self._places)
+
+
 def _drop(
-    questions: MappedQuestions, matches: Sequence[Match], drop: Sequence[str]
-) -> tuple[list[Match], np.ndarray]:
+    questions: MappedQuestions, matches: Matches, drop: Sequence[str]
+) -> tuple[Leaked, np.ndarray]:
     """The gravest match of each question that goes, and the rows that stay."""
-    leaked = [m for _, m in sorted(gravest(matches).items()) if m.verdict in drop]
-    gone = {match.question.id for match in leaked}
+    worst = sorted(gravest(matches).items())
+    gone = {name: place for name, place in worst if matches[place].verdict in drop}
     kept = np.flatnonzero([name not in gone for name in questions.column("id")])
     if not len(kept):
         raise InputError(
             "decontaminate: no question is left", "Drop fewer verdicts, or check the benchmarks"
         )
-    return leaked, kept
+    return Leaked(matches, list(gone.values())), kept
+
+
+def _leaked_tables(leaked: Leaked) -> Iterator[pa.Table]:
+    rows = ({**question_row(m.question), **m.evidence} for m in leaked)
+    return _tables(rows, LEAKED_SCHEMA)
+
+
+def _pair_tables(matches: Iterable[Match]) -> Iterator[pa.Table]:
+    rows = ({"id": m.question.id, "source": m.question.source, **m.evidence} for m in matches)
+    return _tables(rows, PAIR_SCHEMA)
+
+
+def _tables(rows: Iterator[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Some thousands of rows at a time."""
+    while part := list(islice(rows, BATCH_ROWS)):
+        yield pa.Table.from_pylist(part, schema)
 
 
 def _between_splits(
     run: Run, one: Scored, encoder: Encoder
-) -> list[tuple[Benchmark, str, list[Match]]]:
+) -> list[tuple[Benchmark, str, Matches]]:
     where = run.dataset(one.ref.path, one.benchmark.name, one.ref.revision)
     threshold, cache = run.recipe.decontaminate.threshold, run.cache("embeddings")
     found = split_matches(one.benchmark, one.items, where, encoder, threshold, cache)
     return [(one.benchmark, split, matches) for split, matches in found]
 
 
-def _pair_table(matches: Sequence[Match]) -> pa.Table:
-    rows = [{"id": m.question.id, "source": m.question.source, **m.evidence} for m in matches]
-    return pa.Table.from_pylist(rows, PAIR_SCHEMA)
-
-
 def _summary(
-    run: Run, scored: Sequence[Scored], matches: list[Match], leaked: list[Match], counts: Counts
+    run: Run, scored: Sequence[Scored], matches: Matches, leaked: Leaked, counts: Counts
 ) -> dict[str, Any]:
     table = run.recipe.decontaminate
     sources = [ref.id for ref in run.recipe.curate.sources]

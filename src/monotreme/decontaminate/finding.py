@@ -1,6 +1,9 @@
-"""Questions × benchmark questions → the pairs that may be one: alike in sense, or word for word."""
+"""Questions × benchmark questions → the pairs that may be one: alike in sense, or word for word.
 
-from collections.abc import Sequence
+The pairs lie on disk, cut as the questions are read: some thousands of questions at a time.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +19,10 @@ from monotreme.decontaminate.views import (
 )
 from monotreme.encoders import Encoder
 from monotreme.engine import HERE, Engine, Shared
-from monotreme.neighbors import Pairs
+from monotreme.neighbors import Pairs, joined
 from monotreme.progress import progress
 from monotreme.records import BenchmarkQuestion, Question
-from monotreme.similar import Precision, Texts, similar_between, similarity_of
+from monotreme.similar import Exactly, Precision, Spill, Texts, similar_between
 from monotreme.verbatim import RUN, Stems
 from monotreme.wording import words
 
@@ -43,7 +46,38 @@ class Likeness(NamedTuple):
     verbatim: float = 0.0
 
 
-Found = dict[tuple[int, int], Likeness]  # (question, benchmark question) rows → how alike
+class Alike(NamedTuple):
+    """P pairs of questions and benchmark questions, in ascending order.
+
+    Attributes:
+        question, item: (P,) rows of both.
+        similarity: (P,) as in `Likeness`, and so is `verbatim`.
+        question_view, view: (P,) places among the views of both.
+    """
+
+    question: np.ndarray
+    item: np.ndarray
+    similarity: np.ndarray
+    question_view: np.ndarray
+    view: np.ndarray
+    verbatim: np.ndarray
+
+
+Key = tuple[int, int]  # rows of a question and of a benchmark question
+
+
+class Found:
+    """Pairs in ascending order, on disk, and how alike they are."""
+
+    def __init__(self, sides: "_Sides", blocks: Spill[Alike]) -> None:
+        self._sides, self._blocks = sides, blocks
+
+    def __len__(self) -> int:
+        return sum(len(block.item) for block in self._blocks)
+
+    def items(self) -> Iterator[tuple[Key, Likeness]]:
+        for block in self._blocks:
+            yield from self._sides.told(block)
 
 
 def similar_pairs(
@@ -54,25 +88,46 @@ def similar_pairs(
     cache: Path,
     engine: Engine = HERE,
 ) -> tuple[Found, Precision]:
-    """All pairs over the threshold or holding a copy, in ascending order."""
+    """All pairs over the threshold or holding a copy."""
     sides = _sides(questions, benchmark, encoder, cache, engine)
-    pairs, precision = similar_between(sides.ours, sides.theirs, threshold)
-    best = sides.best(pairs)
-    copies = verbatim_pairs(questions, benchmark, engine)
-    best |= sides.likeness_of(sorted(copies.keys() - best.keys()))
-    found = {key: best[key]._replace(verbatim=copies.get(key, 0.0)) for key in sorted(best)}
-    return found, precision
+    views, precision = similar_between(sides.ours, sides.theirs, threshold)
+    near = Spill(cache, map(sides.best, _cut(views, sides.stops(len(questions)))))
+    copies = Spill(cache, verbatim_pairs(questions, benchmark, engine))
+    apart = Spill(cache, map(sides.without, copies, near))
+    exactly = Exactly(sides.ours, sides.theirs, map(sides.views_of, apart))
+    unlike = (sides.exact(pairs, exactly) for pairs in apart)
+    return Found(sides, Spill(cache, map(sides.merged, near, unlike, copies))), precision
 
 
 def likeness_of(
-    pairs: Sequence[tuple[int, int]],
+    pairs: Sequence[Key],
     questions: Sequence[Question],
     benchmark: Sequence[BenchmarkQuestion],
     encoder: Encoder,
     cache: Path,
-) -> Found:
+) -> dict[Key, Likeness]:
     """How alike given pairs are in sense, over the threshold or not."""
-    return _sides(questions, benchmark, encoder, cache, HERE).likeness_of(pairs)
+    sides = _sides(questions, benchmark, encoder, cache, HERE)
+    rows = np.array(pairs, np.int64).reshape(-1, 2)
+    given = Pairs(rows[:, 0], rows[:, 1], np.zeros(len(rows)))
+    exactly = Exactly(sides.ours, sides.theirs, [sides.views_of(given)])
+    return dict(sides.told(sides.exact(given, exactly)))
+
+
+def _cut(blocks: Iterable[Pairs], stops: Iterable[int]) -> Iterator[Pairs]:
+    """Blocks of ascending left texts anew: one with those up to each stop."""
+    each, held = iter(blocks), joined([])
+    for stop in stops:
+        parts = [held]
+        while not len(parts[-1].left) or parts[-1].left[-1] < stop:
+            block = next(each, None)
+            if block is None:
+                break
+            parts.append(block)
+        whole = joined(parts)
+        at = np.searchsorted(whole.left, stop)
+        yield Pairs(*(column[:at] for column in whole))
+        held = Pairs(*(column[at:] for column in whole))
 
 
 class _Sides(NamedTuple):
@@ -83,28 +138,62 @@ class _Sides(NamedTuple):
     ours: Texts
     theirs: Texts
 
-    def likeness_of(self, pairs: Sequence[tuple[int, int]]) -> Found:
-        rows = np.array(
-            [
-                (i, j)
-                for left, right in pairs
-                for i in self.our_views.places(left)
-                for j in self.their_views.places(right)
-            ],
-            np.int64,
-        ).reshape(-1, 2)
-        cosines = similarity_of(self.ours, self.theirs, rows[:, 0], rows[:, 1])
-        return self.best(Pairs(rows[:, 0], rows[:, 1], cosines))
+    def stops(self, num_questions: int) -> Iterator[int]:
+        """Behind which view the questions of each part end, as `parts_of` cuts them."""
+        for start in range(0, num_questions, QUESTIONS_AT_ONCE):
+            yield int(np.searchsorted(self.our_views.row, start + QUESTIONS_AT_ONCE))
 
-    def best(self, pairs: Pairs) -> Found:
-        """Pairs of views with their similarity → pairs of questions with the highest."""
-        ours, theirs = self.our_views, self.their_views
-        best: Found = {}
-        for i, j, similarity in zip(*(column.tolist() for column in pairs), strict=True):
-            key = (int(ours.row[i]), int(theirs.row[j]))
-            if key not in best or similarity > best[key].similarity:
-                best[key] = Likeness(similarity, theirs.name[j], ours.name[i])
-        return best
+    def best(self, pairs: Pairs) -> Alike:
+        """Pairs of views with their similarity → pairs of questions with the highest.
+
+        Of equal ones the first counts.
+        """
+        question, item = self.our_views.row[pairs.left], self.their_views.row[pairs.right]
+        order = np.lexsort((pairs.right, pairs.left, -pairs.similarity, item, question))
+        again = np.diff(question[order], prepend=-1) == 0
+        order = order[~(again & (np.diff(item[order], prepend=-1) == 0))]
+        columns = (question, item, pairs.similarity, pairs.left, pairs.right)
+        return Alike(*(column[order] for column in (*columns, np.zeros(len(question)))))
+
+    def views_of(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+        """Every view of a question with every one of the benchmark question, of pairs of both."""
+        rows = [
+            (i, j)
+            for left, right in zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+            for i in self.our_views.places(left)
+            for j in self.their_views.places(right)
+        ]
+        i, j = np.array(rows, np.int64).reshape(-1, 2).T
+        return i, j
+
+    def exact(self, pairs: Pairs, exactly: Exactly) -> Alike:
+        """Pairs of questions, with the exact similarity of their views."""
+        i, j = self.views_of(pairs)
+        return self.best(Pairs(i, j, exactly.of(i, j)))
+
+    def without(self, pairs: Pairs, known: Alike) -> Pairs:
+        """Pairs of questions that are not among others."""
+        return pairs.where(~np.isin(self._keys(*pairs[:2]), self._keys(*known[:2])))
+
+    def merged(self, near: Alike, unlike: Alike, copies: Pairs) -> Alike:
+        """Both in one order, and the share of a copy where there is one."""
+        both = Alike(*(np.concatenate(columns) for columns in zip(near, unlike, strict=True)))
+        both = Alike(*(column[np.lexsort((both.item, both.question))] for column in both))
+        keys, copied = self._keys(*both[:2]), self._keys(*copies[:2])
+        held = np.isin(keys, copied)
+        both.verbatim[held] = copies.similarity[np.searchsorted(copied, keys[held])]
+        return both
+
+    def _keys(self, question: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """(P,) a number for each pair, in the pairs' order."""
+        return np.asarray(question * (self.their_views.row.max(initial=0) + 1) + item)
+
+    def told(self, alike: Alike) -> Iterator[tuple[Key, Likeness]]:
+        for i, j, similarity, ours, theirs, verbatim in zip(
+            *(column.tolist() for column in alike), strict=True
+        ):
+            names = self.their_views.name[theirs], self.our_views.name[ours]
+            yield (i, j), Likeness(similarity, *names, verbatim)
 
 
 def _sides(
@@ -123,19 +212,18 @@ def verbatim_pairs(
     questions: Sequence[Question],
     benchmark: Sequence[BenchmarkQuestion],
     engine: Engine = HERE,
-) -> dict[tuple[int, int], float]:
-    """(question, benchmark question) rows → share of the stem in question or answer, if most of it.
+) -> Iterator[Pairs]:
+    """Pairs of (question, benchmark question) rows of which most of the stem is in question or answer.
 
     A stem of a few words is common property ("Which statement is true?"): it must come with its
-    options.
+    options. What stands for their similarity is the share of the stem. A block for each part of the
+    questions.
     """
     make = partial(_Copied, engine.share(list(benchmark)))
-    found: dict[tuple[int, int], float] = {}
     with progress("Looking for verbatim copies", len(questions)) as done:
         for copies in engine.map(_copies_in, parts_of(questions), make):
-            found |= copies
+            yield copies
             done(min(QUESTIONS_AT_ONCE, len(questions)))
-    return found
 
 
 class _Copied:
@@ -148,14 +236,16 @@ class _Copied:
         self.stems = Stems(stems)
 
 
-def _copies_in(made: _Copied, part: tuple[int, list[Question]]) -> dict[tuple[int, int], float]:
+def _copies_in(made: _Copied, part: tuple[int, list[Question]]) -> Pairs:
     start, questions = part
     texts = [words(f"{q.text}\n\n{q.output}") for q in questions]
-    return {
-        (start + text, stem): share
+    found = [
+        (start + text, stem, share)
         for text, stem, share in made.stems.found_in(texts, VERBATIM)
         if made.lengths[stem] >= RUN or _holds_options(texts[text], made.items[stem])
-    }
+    ]
+    text, stem, share = zip(*found, strict=True) if found else ((), (), ())
+    return Pairs(np.array(text, np.int64), np.array(stem, np.int64), np.array(share))
 
 
 def _holds_options(text: Sequence[str], item: BenchmarkQuestion) -> bool:

@@ -1,7 +1,7 @@
 """Judged pairs → the figures that a person and the cards read."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from scipy.stats import binomtest
@@ -17,34 +17,46 @@ def leak_table(matches: Iterable[Match], read: Mapping[str, int]) -> list[dict[s
     was read of the source, and under `proposed` the counts by triage's verdict.
 
     Args:
+        matches: read twice.
         read: source → its questions, in the order of the rows.
     """
-    cells: dict[tuple[str, str], list[Match]] = defaultdict(list)
-    for match in matches:
-        cells[match.benchmark.benchmark, match.question.source].append(match)
-    benchmarks = sorted({benchmark for benchmark, _ in cells})
+    found = _cells(matches, lambda match: match.verdict)
+    proposed = _cells(matches, lambda match: match.proposed.verdict)
+    benchmarks = sorted({benchmark for benchmark, _ in found})
     return [
-        _leak_row(source, benchmark, cells[benchmark, source], num)
+        _leak_row(
+            source, benchmark, num, *(cells[benchmark, source] for cells in (found, proposed))
+        )
         for benchmark in benchmarks
         for source, num in read.items()
-        if (benchmark, source) in cells
+        if (benchmark, source) in found
     ]
 
 
-def _leak_row(source: str, benchmark: str, cell: Sequence[Match], num: int) -> dict[str, Any]:
-    found = _worst((match.question.id, match.verdict) for match in cell)
+def _cells(
+    matches: Iterable[Match], verdict: Callable[[Match], Verdict]
+) -> dict[tuple[str, str], dict[str, int]]:
+    """(benchmark, source) → how many distinct questions there are of each verdict."""
+    worst = gravest_verdicts(
+        ((m.benchmark.benchmark, m.question.source, m.question.id), verdict(m)) for m in matches
+    )
+    cells: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
+    for (benchmark, source, _), gravest in worst.items():
+        cells[benchmark, source].append(gravest)
+    return {cell: count_verdicts(said) for cell, said in cells.items()}
+
+
+def _leak_row(
+    source: str, benchmark: str, num: int, found: dict[str, int], proposed: dict[str, int]
+) -> dict[str, Any]:
     return {
         "source": source,
         "benchmark": benchmark,
         "read": num,
         **found,
         "intervals": {verdict: share_interval(count, num) for verdict, count in found.items()},
-        "proposed": _worst((match.question.id, match.proposed.verdict) for match in cell),
+        "proposed": proposed,
     }
-
-
-def _worst(said: Iterable[tuple[str, Verdict]]) -> dict[str, int]:
-    return count_verdicts(gravest_verdicts(said).values())
 
 
 def rates(

@@ -10,7 +10,7 @@ from typing import Any
 
 from monotreme.benchmarks import Benchmark, other_splits, read_benchmark
 from monotreme.decontaminate.finding import similar_pairs
-from monotreme.decontaminate.judging import Match, count_verdicts, gravest_verdicts, judge
+from monotreme.decontaminate.judging import Match, Matches, count_verdicts, gravest_verdicts, judge
 from monotreme.encoders import Encoder
 from monotreme.records import BenchmarkQuestion, Question
 
@@ -22,7 +22,7 @@ def split_matches(
     encoder: Encoder,
     threshold: float,
     cache: Path,
-) -> Iterator[tuple[str, list[Match]]]:
+) -> Iterator[tuple[str, Matches]]:
     """Each other split that there is, with its questions that are like one of the scored split's.
 
     Args:
@@ -32,7 +32,7 @@ def split_matches(
     for split in other_splits(benchmark, where[0]):
         others = [_as_question(item) for item in read_benchmark(benchmark, split, *where)]
         pairs, _ = similar_pairs(others, items, encoder, threshold, cache)
-        yield split, judge(others, items, pairs, threshold)
+        yield split, judge(others, items, pairs, threshold, cache)
 
 
 def _as_question(item: BenchmarkQuestion) -> Question:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from monotreme.encoders import find_encoder
@@ -224,10 +225,10 @@ def overlap(run: Run, asked: Asked) -> list[float]:
     shares = []
     for path in known:
         theirs = _texts(run, path)
-        pairs, _ = similar_between(
+        blocks, _ = similar_between(
             Texts(ours, encoder, cache), Texts(theirs, encoder, cache), run.recipe.curate.threshold
         )
-        shares.append(len(set(pairs.left.tolist())) / len(ours))
+        shares.append(sum(len(np.unique(pairs.left)) for pairs in blocks) / len(ours))
     return shares
 
 

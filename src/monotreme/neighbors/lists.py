@@ -12,7 +12,7 @@ any machine, with any number of workers and in whatever order the rows come. Leg
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,8 @@ import torch
 from scipy.special import betaincinv
 
 from monotreme.engine import HERE, Engine, Shared
-from monotreme.neighbors.pairs import Pairs, Rows, Side, joined, similarities
+from monotreme.neighbors.kept import kept
+from monotreme.neighbors.pairs import Pairs, Rows, Side, similarities
 from monotreme.neighbors.tiles import TILES, Tiles, pairs_between, propose, shared
 from monotreme.progress import progress
 from monotreme.storage import storage_errors
@@ -73,29 +74,52 @@ class Recall(NamedTuple):
 
 
 def pairs_in_lists(
-    side: Side, lists: Lists, threshold: float, folder: Path, engine: Engine = HERE
+    side: Side,
+    lists: Lists,
+    threshold: float,
+    folder: Path,
+    engine: Engine = HERE,
+    done_before: Path | None = None,
 ) -> Iterator[Pairs]:
     """Every pair i < j of texts that share a list, with cosine > threshold, in ascending blocks.
 
     Args:
         folder: where proposed pairs lie for the time; not all of them are in memory at once.
+        done_before: folder of these rows, lists and threshold alone: a list whose proposed pairs
+            lie there is not compared again, those of others are left there.
 
     Raises:
         StorageError: the folder is full or cannot be written.
     """
-    make = partial(_Compare, shared(side, engine), threshold)
+    make = partial(_Given, shared(side, engine), threshold)
     with _Proposed(folder, _num_texts(side)) as proposed:
-        with progress("Comparing lists", lists.num) as done:
-            for keys in engine.map(_propose, _members(lists), make, on_gpu=True):
-                proposed.add(keys)
-                done(1)
+        members = {f"{number:06}": rows for number, rows in enumerate(_members(lists))}
+        compare = partial(_compare, make, engine)
+        for block in kept(done_before, members, compare, Keys):
+            proposed.add(block.keys)
         yield from engine.map(_decide, proposed.unique(), make)
 
 
 @dataclass(frozen=True)
-class _Compare:
+class _Given:
     side: Side
     threshold: float
+
+
+class Keys(NamedTuple):
+    """Pairs of texts that share a list, as ascending numbers: left text · texts + right text."""
+
+    keys: np.ndarray
+
+
+def _compare(
+    make: Callable[[], _Given], engine: Engine, members: list[np.ndarray]
+) -> Iterator[Keys]:
+    """The proposed pairs of some lists."""
+    with progress("Comparing lists", len(members)) as done:
+        for block in engine.map(_propose, members, make, on_gpu=True):
+            yield block
+            done(1)
 
 
 def _num_texts(side: Side) -> int:
@@ -109,8 +133,8 @@ def _members(lists: Lists) -> Iterator[np.ndarray]:
     yield from np.split(rows, np.bincount(entries, minlength=lists.num).cumsum()[:-1])
 
 
-def _propose(given: _Compare, members: np.ndarray) -> np.ndarray:
-    """Pairs of texts that share a list as ascending numbers: left text · texts + right text."""
+def _propose(given: _Given, members: np.ndarray) -> Keys:
+    """The pairs of one list that may be over the threshold."""
     members = np.pad(members, (0, -len(members) % STEP if len(members) else 0), mode="edge")
     some = Rows(given.side.rows[members], given.side.owner[members])
     tiles = Tiles(some, None, given.threshold)
@@ -119,10 +143,10 @@ def _propose(given: _Compare, members: np.ndarray) -> np.ndarray:
     for start in range(0, len(members), height):
         for i, j in propose(tiles, slice(start, start + height)):
             proposed.append(some.owner[i] * _num_texts(given.side) + some.owner[j])
-    return np.unique(np.concatenate(proposed))
+    return Keys(np.unique(np.concatenate(proposed)))
 
 
-def _decide(given: _Compare, keys: np.ndarray) -> Pairs:
+def _decide(given: _Given, keys: np.ndarray) -> Pairs:
     i, j = np.divmod(keys, _num_texts(given.side))
     cosines = similarities(given.side, given.side, i, j)
     return Pairs(i, j, cosines).over(given.threshold)
@@ -240,21 +264,35 @@ def _centroids(rows: np.ndarray, num: int) -> torch.Tensor:
 def _lists_needed(side: Side, centroids: torch.Tensor, threshold: float, engine: Engine) -> int:
     """The fewest lists a row with which the share AIM of a sample's pairs of rows meet."""
     places = np.arange(len(side.rows))
-    alone = Rows(side.rows, places)
-    pairs = _neighbours(alone, _drawn(side.rows, places, SAMPLE, 1), threshold, engine)
-    rows, place = np.unique(np.concatenate([pairs.left, pairs.right]), return_inverse=True)
+    alone, drawn = Rows(side.rows, places), _drawn(side.rows, places, SAMPLE, 1)
     most = min(MOST, len(centroids))
-    left, right = (
-        _nearest(_whole(side.rows[rows]), centroids, most)[place].numpy().reshape(2, -1, most)
-    )
-    meet = np.zeros(len(left), bool)
-    for num in range(1, most + 1):
-        for other in range(num):
-            meet |= left[:, num - 1] == right[:, other]
-            meet |= left[:, other] == right[:, num - 1]
-        if num >= FEWEST and meet.sum() >= AIM * len(meet):
+    theirs = _nearest(_whole(side.rows[drawn]), centroids, most).numpy()
+    meeting, total = np.zeros(most + 1, np.int64), 0  # pairs that meet first with so many lists
+    for pairs in _neighbours(alone, drawn, threshold, engine):
+        rows, place = np.unique(pairs.left, return_inverse=True)
+        ours = _nearest(_whole(side.rows[rows]), centroids, most).numpy()
+        meeting += _meeting(ours[place], theirs[np.searchsorted(drawn, pairs.right)])
+        total += len(place)
+    for num in range(FEWEST, most):
+        if meeting[: num + 1].sum() >= AIM * total:
             return num
     return most
+
+
+def _meeting(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(M + 1,) how many pairs of rows have a list in common from 0, 1, … M lists a row on.
+
+    Args:
+        left, right: (P, M) lists of each row, nearest first.
+    """
+    most = left.shape[1]
+    meeting = np.zeros(most + 1, np.int64)
+    for num in range(1, most + 1):
+        last_left, last_right = left[:, num - 1 : num], right[:, num - 1 : num]
+        meet = (last_left == right[:, :num]).any(1) | (left[:, :num] == last_right).any(1)
+        meeting[num] = meet.sum()
+        left, right = left[~meet], right[~meet]
+    return meeting
 
 
 # ── what is missed ──────────────────────────────────────────────────────────────────────────────
@@ -275,19 +313,18 @@ def measure_recall(
     texts = side.owner[_drawn(side.rows, first, SAMPLE, 2)]
     drawn = np.zeros(num_texts, bool)
     drawn[texts] = True
-    near = _neighbours(side, texts, threshold, engine)
-    known = [np.empty(0, np.int64)]
-    for pairs in found:
-        pairs = pairs.where(drawn[pairs.left] | drawn[pairs.right]).over(threshold)
-        known.append(pairs.left * num_texts + pairs.right)
-    keys = np.minimum(*near[:2]) * num_texts + np.maximum(*near[:2])
-    keys, first = np.unique(keys, return_index=True)  # of two texts that were both drawn
-    if not len(keys):
+    counts = np.zeros(num_texts, np.int64)
+    for near in _neighbours(side, texts, threshold, engine):
+        again = drawn[near.left] & (near.left > near.right)  # of two texts that were both drawn
+        np.add.at(counts, near.right[~again], 1)
+    total = int(counts.sum())
+    if not total:
         return Recall(1.0, 0.0, 1.0, len(texts), 0)
-    share = float(np.isin(keys, np.concatenate(known)).mean())
-    counts = np.bincount(near.right[first]).astype(np.float64)
-    size = len(keys) ** 2 / float((counts**2).sum())
-    return Recall(share, *_interval(share * size, size), len(texts), len(keys))
+    # whatever is found is true, so that those among the neighbours need only be counted
+    known = (pairs.where(drawn[pairs.left] | drawn[pairs.right]).over(threshold) for pairs in found)
+    share = sum(len(pairs.left) for pairs in known) / total
+    size = total**2 / float((counts.astype(np.float64) ** 2).sum())
+    return Recall(share, *_interval(share * size, size), len(texts), total)
 
 
 def _interval(count: float, size: float) -> tuple[float, float]:
@@ -314,9 +351,9 @@ def _drawn(rows: np.ndarray, among: np.ndarray, num: int, seed: int) -> np.ndarr
     return np.sort(among[keys.argsort(kind="stable")[:num]])
 
 
-def _neighbours(side: Side, texts: np.ndarray, threshold: float, engine: Engine) -> Pairs:
-    """Every pair (another text, one of `texts`) over the threshold."""
+def _neighbours(side: Side, texts: np.ndarray, threshold: float, engine: Engine) -> Iterator[Pairs]:
+    """Every pair (another text, one of `texts`) over the threshold, in blocks of ascending texts."""
     rows = np.flatnonzero(np.isin(side.owner, texts))
     some = Rows(side.rows[rows], side.owner[rows])
-    pairs = joined(list(pairs_between(side, some, threshold, engine)))
-    return pairs.where(pairs.left != pairs.right)
+    for pairs in pairs_between(side, some, threshold, engine):
+        yield pairs.where(pairs.left != pairs.right)

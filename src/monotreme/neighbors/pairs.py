@@ -61,7 +61,7 @@ def joined(parts: list[Pairs]) -> Pairs:
 
 
 def similarities(left: Side, right: Side, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """(P,) float64 cosine of text i of one side and text j of the other."""
+    """(P,) float64 cosine of text i of one side and text j of the other; each must have a row."""
     first_i, num_i = _extent(left.owner, i)
     first_j, num_j = _extent(right.owner, j)
     num = num_i * num_j  # every row of one text against every row of the other

@@ -14,14 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
 
 from monotreme import machine
 from monotreme.engine import HERE, Engine, Shared
+from monotreme.neighbors.kept import kept
 from monotreme.neighbors.pairs import Pairs, Side, dots, highest, joined
 from monotreme.progress import progress
-from monotreme.storage import writing
 
 TILES = {"cpu": (1024, 2048), "cuda": (8192, 16_384)}  # on the CPU larger ones leave the cache
 ROUNDOFF = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
@@ -40,30 +38,8 @@ def pairs_within(
     Raises:
         StorageError: the folder is full or cannot be written.
     """
-    blocks = list(_blocks(side.owner))
-    if folder is None:
-        yield from _join(side, None, threshold, engine, blocks)
-        return
-    files = [folder / f"{rows.start:012}-{rows.stop:012}.safetensors" for rows in blocks]
-    known = [_is_whole(file) for file in files]
-    left = [rows for rows, there in zip(blocks, known, strict=True) if not there]
-    fresh = _join(side, None, threshold, engine, left) if left else iter(())
-    for file, there in zip(files, known, strict=True):
-        if there:
-            yield Pairs(**load_file(file))
-        else:
-            pairs = next(fresh)
-            with writing(file) as temporary:
-                save_file(pairs._asdict(), temporary)
-            yield pairs
-
-
-def _is_whole(file: Path) -> bool:
-    try:
-        with safe_open(file, "numpy") as opened:
-            return sorted(opened.keys()) == sorted(Pairs._fields)
-    except (OSError, SafetensorError):
-        return False
+    blocks = {f"{rows.start:012}-{rows.stop:012}": rows for rows in _blocks(side.owner)}
+    return kept(folder, blocks, partial(_join, side, None, threshold, engine), Pairs)
 
 
 def pairs_between(

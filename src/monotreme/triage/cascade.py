@@ -86,8 +86,8 @@ def _same_text(evidence: Evidence) -> Judgement | None:
     if evidence.answers == "equal":
         return Judgement("duplicate", "same_text", CERTAIN["same_text"])
     specific = len(evidence.bench.words) >= SPECIFIC_WORDS or bool(evidence.bench.numbers)
-    elsewhere = evidence.answers == "differ" and evidence.has_options and not evidence.offered
-    if figures["options_differ"] > 0.5 or (elsewhere and not specific):
+    elsewhere = evidence.elsewhere and not specific
+    if figures["options_differ"] > 0.5 or (elsewhere and evidence.answers == "differ"):
         return Judgement("similar_but_different", "other_options", CERTAIN["other_options"])
     shown = figures["options_same"] or figures["options_shown"]
     if evidence.answers == "differ" and (shown or not evidence.has_options or not specific):
@@ -95,7 +95,8 @@ def _same_text(evidence: Evidence) -> Judgement | None:
     if figures["stock"] > STOCK and not figures["options_shown"]:
         return Judgement("similar_but_different", "template_only", CERTAIN["template_only"])
     telling = [word for word in evidence.bench.words if word not in STOP_WORDS]
-    if len(telling) < 2 and evidence.has_options and not figures["options_shown"]:
+    told_apart = len(telling) > 1 and not elsewhere
+    if evidence.has_options and not told_apart and not figures["options_shown"]:
         return Judgement("gray_area", "undecided", 0.5)
     return Judgement("duplicate", "same_text", CERTAIN["same_text"])
 

@@ -48,7 +48,7 @@ class Evidence:
     Attributes:
         train, bench: the texts that were compared.
         answers: whether the two sides' answers agree.
-        offered: whether the training answer is one of the benchmark's options.
+        elsewhere: whether there is a training answer that is none of the benchmark's options.
         has_options: whether the benchmark question has options.
         alignment: how the texts differ.
         figures: what the model weighs.
@@ -57,7 +57,7 @@ class Evidence:
     train: Text
     bench: Text
     answers: Agreement
-    offered: bool
+    elsewhere: bool
     has_options: bool
     alignment: Alignment
     figures: dict[str, float]
@@ -81,8 +81,8 @@ def gather(train: Side, bench: Side, known: Background) -> Evidence:
         **_stock(near, other, known),
     }
     figures["any_critical"] = float(any(figures[name] for name in CRITICAL))
-    offered = is_offered(train, bench)
-    return Evidence(ours, theirs, answers, offered, bool(bench.options), alignment, figures)
+    elsewhere = bool(train.answers and bench.options) and not is_offered(train, bench)
+    return Evidence(ours, theirs, answers, elsewhere, bool(bench.options), alignment, figures)
 
 
 CRITICAL = (

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from monotreme.records import BenchmarkQuestion, Question
 from monotreme.triage.vocabulary import NEGATIONS, STOP_WORDS, UNITS
-from monotreme.wording import final_answer, normalize, numbers_of, words_of
+from monotreme.wording import definite_answer, final_answer, normalize, numbers_of, words_of
 
 CACHED = 4096  # sides that are kept: a question stands in many pairs
 LONGEST_TAIL = 12  # words after the options: "Think step by step and answer by letter."
@@ -60,19 +60,30 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Answers:
+    """What a question has for an answer.
+
+    Attributes:
+        options: empty where none are known.
+        answers: texts of the right answers, empty where none is known.
+        definite: whether they are said to be the answers, not read out of an explanation.
+    """
+
+    options: tuple[str, ...]
+    answers: tuple[str, ...]
+    definite: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Side(Answers):
     """A training or a benchmark question.
 
     Attributes:
         views: the texts as which it may be compared; the first is the question without options,
             and the only one that counts where both sides' options are known.
-        options: empty where none are known.
-        answers: texts of the right answers, empty where none is known.
     """
 
     views: tuple[Text, ...]
-    options: tuple[str, ...]
-    answers: tuple[str, ...]
 
 
 @lru_cache(maxsize=CACHED)
@@ -114,22 +125,36 @@ def stem_of(word: str) -> str:
 def training_side(question: Question) -> Side:
     """Taken apart: a label before the question, options by letter, an answer after it."""
     text = question.text[:LONGEST_TEXT]
+    stem, body, found = _apart(text, question.output)
+    label = _LABEL.match(stem)
+    stem = stem[label.end() :] if label else stem
+    views = dict.fromkeys(part.strip() for part in (stem, body, text) if part.strip())
+    return Side(
+        found.options,
+        found.answers,
+        found.definite,
+        tuple(read_text(view) for view in views) or (read_text(""),),
+    )
+
+
+def training_answers(question: Question) -> Answers:
+    """Those of `training_side`, without a look at what is asked."""
+    return _apart(question.text[:LONGEST_TEXT], question.output)[2]
+
+
+def _apart(text: str, output: str) -> tuple[str, str, Answers]:
+    """A training text up to its options, the same with them but without its answer, and the answers."""
     stem, options, rest = split_options(text)
-    body, told = text, None
     if options:
-        told = split_answer(f"?\n{rest}")[1]
+        body, told = text, split_answer(f"?\n{rest}")[1]
     else:
         body, told = split_answer(text)
         stem = body
-    label = _LABEL.match(stem)
-    stem = stem[label.end() :] if label else stem
-    answer = final_answer(question.output[-LONGEST_TEXT:]) or told
-    views = dict.fromkeys(part.strip() for part in (stem, body, text) if part.strip())
-    return Side(
-        views=tuple(read_text(view) for view in views) or (read_text(""),),
-        options=options,
-        answers=_resolved(answer, options) if answer else (),
-    )
+    for said in (output[-LONGEST_TEXT:], told):
+        if answer := final_answer(said):
+            definite = definite_answer(said) is not None
+            return stem, body, Answers(options, _resolved(answer, options), definite)
+    return stem, body, Answers(options, (), False)
 
 
 @lru_cache(maxsize=CACHED)
@@ -143,10 +168,11 @@ def benchmark_side(question: BenchmarkQuestion) -> Side:
     alone = question_alone(question.stem)
     if len(alone.split()) >= LEAST_QUESTION:
         views.append(alone)
-    answers = question.answers
+    answers, definite = question.answers, True
     if not question.options:
+        definite = all(definite_answer(answer) == final_answer(answer) for answer in answers)
         answers = tuple(final_answer(answer) or answer for answer in answers)
-    return Side(tuple(read_text(view) for view in views), question.options, answers)
+    return Side(question.options, answers, definite, tuple(read_text(view) for view in views))
 
 
 def question_alone(text: str) -> str:
@@ -159,8 +185,8 @@ def question_alone(text: str) -> str:
     return text[cut + 1 :].strip() if len(text[: cut + 1].split()) >= LEAD else ""
 
 
-def split_answer(text: str) -> tuple[str, str | None]:
-    """A training text without the answer that stands at its end, and that answer.
+def split_answer(text: str) -> tuple[str, str]:
+    """A training text without the answer that stands at its end, and what stands there, "" for none.
 
     The answer begins at the first label after the question; "Answer:" with nothing after is a prompt.
     """
@@ -168,9 +194,8 @@ def split_answer(text: str) -> tuple[str, str | None]:
         body = text[: match.start()].strip()
         if body:
             told = text[match.end() :].strip()
-            marked = told if "####" in told or "\\boxed" in told else told.lstrip("# ")
-            return body, (final_answer(marked) if marked else None)
-    return text, None
+            return body, told if "####" in told or "\\boxed" in told else told.lstrip("# ")
+    return text, ""
 
 
 def split_options(text: str) -> tuple[str, tuple[str, ...], str]:

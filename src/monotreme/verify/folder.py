@@ -94,8 +94,21 @@ def check_no_code(folder: Path) -> Check:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Paths of all files and links, but of the record itself; folders are entered, links are not."""
-    for root, folders, files in os.walk(folder):
+    """Paths of all files and links, but of the record itself.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    try:
+        yield from _walked(folder)
+    except OSError as error:
+        problem = f"{error.filename} cannot be read ({error.strerror}): what it holds is not known"
+        raise InputError(problem, "Let it be read, or get the folder again") from None
+
+
+def _walked(folder: Path) -> Iterator[str]:
+    """As `_files`; folders are entered, links are not."""
+    for root, folders, files in os.walk(folder, onerror=_raised):
         here = Path(root)
         if here == folder:
             folders[:] = [name for name in folders if name not in BESIDE]
@@ -103,6 +116,10 @@ def _files(folder: Path) -> Iterator[str]:
         links = [name for name in folders if (here / name).is_symlink()]
         for name in sorted([*files, *links]):
             yield (here / name).relative_to(folder).as_posix()
+
+
+def _raised(error: OSError) -> None:
+    raise error
 
 
 def _difference(folder: Path, claim: FileClaim) -> str:

@@ -101,7 +101,7 @@ def _read(claim: BenchmarkClaim, setting: Setting) -> list[BenchmarkQuestion]:
 
 def _matches(
     questions: Sequence[Question], items: Sequence[BenchmarkQuestion], setting: Setting
-) -> list[Match]:
+) -> Sequence[Match]:
     threshold = setting.recipe.threshold
     pairs, _ = similar_pairs(questions, items, setting.encoder(), threshold, setting.cache)
     near = {
@@ -109,7 +109,7 @@ def _matches(
         for key, one in pairs.items()
         if one.verbatim or one.similarity > threshold + ROUNDING
     }
-    return judge(questions, items, near, threshold, setting.settled)
+    return judge(questions, items, near, threshold, setting.cache, setting.settled)
 
 
 def _check(

@@ -222,7 +222,7 @@ def _pairs(
         )
         parts.append(within._replace(left=drawn[within.left], right=drawn[within.right]))
     if len(drawn) and len(rest):
-        between, _ = similar_between(ours, theirs, threshold)
+        between = joined(list(similar_between(ours, theirs, threshold)[0]))
         parts.append(between._replace(left=drawn[between.left], right=rest[between.right]))
     return joined(parts)
 
