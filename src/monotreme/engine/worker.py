@@ -10,7 +10,6 @@ from typing import Any
 
 from monotreme.errors import EngineError, MonotremeError
 
-<<<<<<< HEAD
 # How libraries say it: torch, the system (as torch and the dynamic linker pass it on), C++, threads.
 _OUT_OF_MEMORY = (
     "can't allocate memory",
@@ -21,10 +20,7 @@ _OUT_OF_MEMORY = (
     "can't start new thread",
     "could not create a memory object",
 )
-=======
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # torch's words
 LONGEST_TEXT = 300  # characters of an error's text
->>>>>>> fq
 _made: tuple[object, Any] = (None, None)  # of which task, what its `make` gave
 
 
@@ -59,17 +55,11 @@ def perform(
             _made = (task, make())
         return work(_made[1], item)
     except MonotremeError as error:
-<<<<<<< HEAD
-        return Raised(error)
-    except Exception as error:
-        if not _tells_of_memory(error):
-=======
         return Raised(error if _can_travel(error) else _failed(error))
     except Exception as error:
-        if isinstance(error, MemoryError) or _tells_of_memory(error):
+        if _tells_of_memory(error):
             return Raised(out_of_memory(_limit()))
         if _can_travel(error):
->>>>>>> fq
             raise
         return Raised(_failed(error))
 
@@ -91,11 +81,6 @@ def out_of_memory(limit: int | None) -> EngineError:
     )
 
 
-<<<<<<< HEAD
-def _tells_of_memory(error: Exception) -> bool:
-    says = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in says for words in _OUT_OF_MEMORY)
-=======
 def _failed(error: Exception) -> EngineError:
     """In place of an error that the first process could not be given."""
     says = " ".join(str(error).split())
@@ -116,10 +101,8 @@ def _can_travel(error: Exception) -> bool:
 
 
 def _tells_of_memory(error: Exception) -> bool:
-    return isinstance(error, RuntimeError) and any(
-        words in str(error).lower() for words in _OUT_OF_MEMORY
-    )
->>>>>>> fq
+    says = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in says for words in _OUT_OF_MEMORY)
 
 
 def _limit() -> int | None:
