@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from monotreme import pipeline, release
 from monotreme.cli import app
-from monotreme.errors import MismatchError, RecipeError, RefusedError
+from monotreme.errors import MismatchError, RecipeError, RefusedError, UsageError
 from monotreme.records import question_table
 from monotreme.release.push import push, uploads
 from monotreme.run import Run, open_run
@@ -302,6 +302,7 @@ def test_the_command_lists_refuses_and_pushes(tmp_path: Path, tiny_model: Path) 
             text=True,
             timeout=120,
             check=False,
+            input="",
         )
 
     with hub() as (address, received):
@@ -312,6 +313,11 @@ def test_the_command_lists_refuses_and_pushes(tmp_path: Path, tiny_model: Path) 
         for file in manifest:
             line = next(line for line in refused.stdout.splitlines() if file["path"] in line)
             assert line.split()[:2] == [file["sha256"], f"{file['bytes']:,}"]
+        assert received.repositories == {}
+
+        unasked = command("--push", "--accept-license", "unknown")
+        assert unasked.returncode == 5
+        assert "add --yes where there is no terminal" in unasked.stderr.splitlines()[-1]
         assert received.repositories == {}
 
         pushed = command("--push", "--yes", "--json", "--accept-license", "unknown")
@@ -325,5 +331,5 @@ def test_the_command_lists_refuses_and_pushes(tmp_path: Path, tiny_model: Path) 
 
 def test_a_licence_is_accepted_for_a_push_alone() -> None:
     done = CliRunner().invoke(app, ["release", "recipe.yaml", "--accept-license", "unknown"])
-    assert isinstance(done.exception, RecipeError)
+    assert isinstance(done.exception, UsageError)
     assert "--accept-license goes with --push only" in str(done.exception)

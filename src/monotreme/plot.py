@@ -57,17 +57,33 @@ def line_chart(
 
 
 def histogram(
-    title: str, x_label: str, y_label: str, bars: Sequence[tuple[float, float, int]], mark: float
+    title: str,
+    x_label: str,
+    y_label: str,
+    bars: Sequence[tuple[float, float, int]],
+    mark: float,
+    names: Sequence[str],
+    apart: Sequence[int] = (),
 ) -> str:
-    """Draw (low, high, count) bars; those from `mark` on stand out, and a line stands at it."""
+    """Draw (low, high, count) bars; those from `mark` on stand out, and a line stands at it.
+
+    Args:
+        names: what the bars before the mark are, those from it on, and the parts that are apart.
+        apart: how many of each bar's count are of a kind of their own, at the bar's foot.
+    """
     x_ticks = _ticks([mark, *(edge for low, high, _ in bars for edge in (low, high))])
     y_ticks = _ticks([0, *(count for _, _, count in bars)])
     parts = [_text(LEFT, 18, title, "start", _BOLD), *_axes(x_ticks, y_ticks, x_label, y_label)]
-    for low, high, count in bars:
-        x, y = _x(low, x_ticks), _y(count, y_ticks)
-        width, height = _x(high, x_ticks) - x - 1, HEIGHT - BOTTOM - y
-        box = f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-        parts.append(f'{box} fill="{MORE if low < mark - 1e-9 else LESS}"/>')
+    for number, name in enumerate(names):
+        x = LEFT + number * (WIDTH - LEFT - RIGHT) / len(names)
+        parts += [_box(x, 26, 12, 12, COLOURS[number]), _text(x + 17, 36, name, "start")]
+    for number, (low, high, count) in enumerate(bars):
+        x, width = _x(low, x_ticks), _x(high, x_ticks) - _x(low, x_ticks) - 1
+        drawn = [(count, MORE if low < mark - 1e-9 else LESS)]
+        drawn += [(apart[number], COLOURS[2])] if any(apart[number : number + 1]) else []
+        for height, colour in drawn:
+            y = _y(height, y_ticks)
+            parts.append(_box(x, y, width, HEIGHT - BOTTOM - y, colour))
     x = _x(mark, x_ticks)
     line = f'x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"'
     parts.append(f'<line stroke="currentColor" stroke-dasharray="4 3" {line}/>')
@@ -107,6 +123,11 @@ def heat_map(
                 parts += _cell(NAMES + number * COLUMN, y, cell, most)
     width = max(WIDTH, NAMES + len(columns) * COLUMN + RIGHT)
     return _svg(title, width, top + len(rows) * ROW + RIGHT, parts)
+
+
+def _box(x: float, y: float, width: float, height: float, colour: str) -> str:
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect {place} fill="{colour}"/>'
 
 
 def _cell(x: float, y: float, cell: Cell, most: float) -> list[str]:
