@@ -102,7 +102,7 @@ def test_it_tells_its_version_and_helps_in_short(tmp_path: Path):
         ["curate", "recipe.yaml", "--worker-memory", "lots"],
         ["curate", "recipe.yaml", "--engine", "spark"],
         ["init", "--like", "none"],
-        ["show", "runs/one", "droped"],
+        ["show", "runs/one", "drop"],
         ["show", "runs/one", "--source", "science"],
         ["show", "runs/one", "dropped", "--source", "nope"],
         ["show", "runs/one", "--similar-to", "zz"],

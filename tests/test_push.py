@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from monotreme import pipeline, release
 from monotreme.cli import app
+from monotreme.decontaminate import PAIR_SCHEMA
 from monotreme.errors import MismatchError, RecipeError, RefusedError, UsageError
 from monotreme.records import question_table
 from monotreme.release.push import push, uploads
@@ -216,6 +217,7 @@ def test_what_was_not_checked_for_leaks_is_not_pushed(finished: Callable[..., Ru
     with run.stage("decontaminate", {}) as work:
         work.table("questions.parquet", question_table(sums(12)))
         work.json("leaks.json", {**LEAKS, "benchmarks": [], "table": [], "between_splits": []})
+        work.table("pairs.parquet", PAIR_SCHEMA.empty_table())
         work.counts.read = work.counts.kept = 12
         work.counts.by_source = {"sums": {"read": 12, "kept": 12, "dropped": 0}}
     release.execute(run)

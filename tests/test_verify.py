@@ -643,7 +643,7 @@ def test_a_benchmark_that_is_not_here_is_left_open_until_it_is_given(
     assert "are not the recorded ones" in detail(report, "leaks of pocket")
     with pytest.raises(UsageError, match="--benchmark unknown: no folder names it"):
         look(folder, benchmarks={"unknown": right})
-    with pytest.raises(InputError, match="--benchmark pocket: .* does not exist"):
+    with pytest.raises(InputError, match=r"--benchmark pocket: .* does not exist"):
         look(folder, benchmarks={"pocket": tmp_path / "nowhere"})
 
 

@@ -21,6 +21,7 @@ WIDTH, HEIGHT = 720, 320  # user units; the picture scales with its container
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 48, 48  # margins around the plotting area
 ROW, COLUMN, NAMES = 20, 120, 280  # of a heat map: height and width of a cell, room for row names
 NAME, LINE = 15, 14  # of a heat map: characters in a line of a column's name, and a line's height
+BESIDE = 280  # of a histogram: where its legend begins, in the line of the title
 WIDTHS = (1.0, 2.5, 1.5)  # of lines, in turn: no two of the first three differ by colour alone
 COLOURS = ("#4c8dd6", "#e07b39", "#3fa06b", "#b65fc2", "#c9a227", "#d6566b")  # mid tones
 MORE, LESS = COLOURS[:2]
@@ -75,8 +76,8 @@ def histogram(
     y_ticks = _ticks([0, *(count for _, _, count in bars)])
     parts = [_text(LEFT, 18, title, "start", _BOLD), *_axes(x_ticks, y_ticks, x_label, y_label)]
     for number, name in enumerate(names):
-        x = LEFT + number * (WIDTH - LEFT - RIGHT) / len(names)
-        parts += [_box(x, 26, 12, 12, COLOURS[number]), _text(x + 17, 36, name, "start")]
+        x = BESIDE + number * (WIDTH - RIGHT - BESIDE) / len(names)
+        parts += [_box(x, 8, 12, 12, COLOURS[number]), _text(x + 17, 18, name, "start")]
     for number, (low, high, count) in enumerate(bars):
         x, width = _x(low, x_ticks), _x(high, x_ticks) - _x(low, x_ticks) - 1
         drawn = [(count, MORE if low < mark - 1e-9 else LESS)]

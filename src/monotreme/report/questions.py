@@ -85,8 +85,8 @@ def _recall(join: Facts) -> list[tuple[str, str]]:
 KINDS: dict[
     str, tuple[str, ...]
 ] = {  # of pairs: under the threshold, over it, and over it but kept apart
-    "curate": ("both stay", "one yields", "both stay: protected"),
-    "decontaminate": ("judged by their words", "judged", ""),
+    "curate": ("under the threshold", "at least one yields", "both stay: protected"),
+    "decontaminate": ("judged where words agree", "judged"),
 }
 
 

@@ -17,8 +17,10 @@ from monotreme.records import read_table
 from monotreme.run import Run
 
 ROWS = {"dropped": ("curate", "dropped.parquet"), "leaked": ("decontaminate", "leaked.parquet")}
-# What a stage counts, and the figures that its end is announced with.
-UNITS = dict.fromkeys(STAGES, "questions") | {"merge": "tensors", "evaluate": "questions asked"}
+_UNITS = (
+    "counted are questions; by merge tensors, by evaluate the questions that each model is asked"
+)
+# The figures that a stage's end is announced with.
 _OUTCOMES = dict.fromkeys(STAGES, "{counts[read]:,} questions read, {counts[kept]:,} kept") | {
     "train": "{facts[num_steps]:,} steps, loss {facts[first_loss]:.3f} → {facts[last_loss]:.3f} nats",
     "merge": "{counts[kept]:,} tensors written",
@@ -321,13 +323,13 @@ def _perplexity_line(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _stages_table(stages: dict[str, Any]) -> Table:
-    table = Table("stage", "of", "read", "kept", "dropped", "why", "seconds")
-    table.title = "What each stage did"
+    table = Table("stage", "read", "kept", "dropped", "why", "seconds", title="What each stage did")
+    table.caption = _UNITS
     for name, record in stages.items():
         counts = record["counts"]
         why = ", ".join(f"{reason} {num}" for reason, num in sorted(counts["by_reason"].items()))
         numbers = (f"{counts[key]:,}" for key in ("read", "kept", "dropped"))
-        table.add_row(name, UNITS[name], *numbers, why, f"{record['seconds']:.1f}")
+        table.add_row(name, *numbers, why, f"{record['seconds']:.1f}")
     return table
 
 
