@@ -33,7 +33,8 @@ This page is made from the code by `make docs`.
 CLI_HEAD = """# The commands
 
 This page is made from the code by `make docs`. RECIPE is a recipe file or the folder of a run; exit
-codes are listed at the end.
+codes are listed at the end. `monotreme --version` tells the version; `-h` or `--help` after a command all
+that it takes.
 
 `--set` may be given several times. What follows `=` is read as YAML, so that a list or a table is written
 as in the recipe, in quotes that keep the shell out. It takes the place of the whole value:

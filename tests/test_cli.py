@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,11 @@ from typing import Any
 import pytest
 import yaml
 from conftest import sums, write_model
+from typer.testing import CliRunner
+
+from monotreme import __version__
+from monotreme.cli import app
+from monotreme.errors import InputError
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
 
@@ -76,6 +82,83 @@ def test_help_is_quick_and_light():
     assert "decontaminate" in done.stdout
 
 
+def test_it_tells_its_version_and_helps_in_short(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "monotreme", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert done.stdout == f"monotreme {__version__}\n"
+    for words in ([], ["train"]):
+        short, long = (CliRunner().invoke(app, [*words, flag]) for flag in ("-h", "--help"))
+        assert (short.exit_code, short.output) == (0, long.output)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["curate", "recipe.yaml", "--worker-memory", "lots"],
+        ["curate", "recipe.yaml", "--engine", "spark"],
+        ["init", "--like", "none"],
+        ["show", "runs/one", "drop"],
+        ["show", "runs/one", "--source", "science"],
+        ["show", "runs/one", "dropped", "--source", "nope"],
+        ["show", "runs/one", "--similar-to", "zz"],
+        ["report", "runs/one", "runs/one", "--price-per-hour", "2"],
+        ["run", "runs/one", "--set", "train.rank=2"],
+        ["verify", "runs/one", "--benchmark", "mmlu"],
+        ["release", "recipe.yaml", "--yes", "--accept-license", "MIT"],
+        ["evaluate"],
+        ["train", "recipe.yaml", "--gpus", "0"],
+    ],
+)
+def test_a_wrong_word_of_the_command_line_is_status_2(
+    words: list[str], one_run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(one_run)
+    done = CliRunner().invoke(app, words)
+    assert getattr(done.exception, "exit_code", done.exit_code) == 2
+
+
+def test_a_run_that_is_not_there_is_told_beside_those_that_are(
+    one_run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(one_run)
+    for words in (["show", "runs/nope"], ["report", "runs/nope"], ["run", "runs/nope"]):
+        error = CliRunner().invoke(app, words).exception
+        assert isinstance(error, InputError)
+        assert str(error).startswith("there is no run runs/nope. There are runs/one")
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recipe and a run of it that has curated."""
+    folder = tmp_path_factory.mktemp("one")
+    path = recipe(folder, Path("pocket:base"), num=4)
+    words = ["curate", path, "--set", "name=one", "--runs", folder / "runs"]
+    done = CliRunner().invoke(app, [*map(str, words)])
+    assert done.exit_code == 0, done.exception
+    return folder
+
+
+def test_the_first_line_comes_before_heavy_libraries():
+    script = (
+        "import sys, typer, monotreme.cli as c\n"
+        "heavy = {'torch', 'transformers', 'datasets'}\n"
+        "def echo(text, err):\n"
+        "    print(text, err, heavy & set(sys.modules))\n"
+        "    sys.exit()\n"
+        "typer.echo = echo\n"
+        "c.app(['run', 'recipe.yaml'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "reading recipe.yaml True set()\n", done.stderr
+
+
 @pytest.mark.parametrize(
     "verb",
     [
@@ -95,10 +178,6 @@ def test_help_is_quick_and_light():
     ],
 )
 def test_every_command_has_help_with_examples(verb):
-    from typer.testing import CliRunner
-
-    from monotreme.cli import app
-
     done = CliRunner().invoke(app, [verb, "--help"])
     assert done.exit_code == 0
     assert "Examples" in done.output
@@ -115,6 +194,13 @@ def test_the_whole_way_then_nothing_to_do_then_a_change(tmp_path: Path, tiny_mod
         assert stage in done.stdout
     assert "README.md" in done.stdout
     assert "Loading weights" not in done.stderr
+    assert done.stderr.startswith(f"reading {path}\n")
+    assert re.search(
+        r"^curate done: 30 questions read, \d+ kept, [\d.]+ s$", done.stderr, re.MULTILINE
+    )
+    assert re.search(
+        r"^train done: \d+ steps, loss [\d.]+ → [\d.]+ nats, ", done.stderr, re.MULTILINE
+    )
 
     again = monotreme("run", path, "--runs", runs, "--json")
     report = json.loads(again.stdout)
@@ -139,7 +225,10 @@ def test_the_whole_way_then_nothing_to_do_then_a_change(tmp_path: Path, tiny_mod
     assert (runs / "cli" / "merge" / "record.json").exists()
 
     wrong = monotreme("show", runs / "cli", "kept")
-    assert (wrong.returncode, "Known are summary, dropped, leaked" in wrong.stderr) == (3, True)
+    assert (wrong.returncode, "Known are summary, dropped, leaked, protected" in wrong.stderr) == (
+        2,
+        True,
+    )
 
 
 def wrong_key(path: Path) -> None:

@@ -16,7 +16,10 @@ from typer.testing import CliRunner
 from monotreme.cli import app
 from monotreme.errors import InputError, MismatchError
 from monotreme.evaluate.compare import compare, count_lines, markdown
+from monotreme.recipe import check_recipe, dump_recipe
 from monotreme.report.comparison import print_comparison
+from monotreme.report.facts import comparison_facts
+from monotreme.report.page import markdown as markdown_page
 from monotreme.scoring.statistics import mcnemar
 
 RIGHT = [1, 1, 1, 1, 1, 1, 0, 0]
@@ -64,6 +67,35 @@ def test_two_files_give_the_paired_difference_of_the_second_to_the_first(tmp_pat
     assert row["p_holm"] == pytest.approx(mcnemar(np.array(RIGHT) - np.array(WRONG)))
     back, _ = compare(b, a, 0)["deltas"]
     assert (back["delta"], back["p_value"]) == (-row["delta"], row["p_value"])
+
+
+def test_what_differs_in_the_recipes_of_two_runs_is_told(tmp_path: Path) -> None:
+    runs = []
+    for name, rank in (("a", 16), ("b", 32)):
+        runs.append(finished(tmp_path / name, rows("adapter", RIGHT)))
+        sources = {"sources": [{"id": "mine", "path": f"{name}.jsonl", "license": "MIT"}]}
+        train = {"base": "pocket:base", "rank": rank}
+        text = dump_recipe(check_recipe({"name": "x", "curate": sources, "train": train}, "x"))
+        (tmp_path / name / "recipe.yaml").write_text(text)
+    found = compare(*runs, 0)
+    assert [tuple(row.values()) for row in found["settings"]] == [
+        ("curate.sources.mine.path", "a.jsonl", "b.jsonl"),
+        ("train.rank", 16, 32),
+    ]
+    assert "| train.rank | 16 | 32 |" in markdown(found)
+    console = Console(record=True, width=200, file=StringIO())
+    print_comparison(found, count_lines(found), console)
+    assert "train.rank" in console.export_text()
+    page = markdown_page(comparison_facts(found, count_lines(found), None))
+    assert "| train.rank | 16 | 32 |" in page
+
+
+def test_a_comparison_lies_in_the_second_run(tmp_path: Path) -> None:
+    a, b = (finished(tmp_path / name, rows("adapter", RIGHT)) for name in "ab")
+    done = CliRunner().invoke(app, ["report", f"{a}:adapter", b])
+    where = tmp_path / "b" / "against-a-adapter"
+    assert f"wrote {where / 'report.html'}" in done.output
+    assert {path.name for path in where.iterdir()} == {"report.html", "report.md", "report.json"}
 
 
 def test_the_order_of_the_records_does_not_matter(tmp_path: Path) -> None:

@@ -134,9 +134,22 @@ def test_the_tables_show_every_model_and_benchmark() -> None:
     )
     assert "| model | arc_challenge | truthfulqa | mean |" in text
     assert "| base | 75.00 ± 21.65 | 50.00 ± 20.82 | 62.50 ± 15.02 |" in text
-    assert "| adapter | +0.00 ± 0.00 | +0.00 ± 0.00 |" in text
+    assert "| adapter | +0.00 | +0.00 ± " in text
     assert "| base | 7.389 |" in text
     assert "3 choices had their context cut" in text
+
+
+def test_differences_that_are_all_equal_show_no_error() -> None:
+    """Unknown, not zero; the interval that a few questions allow stays, also for the mean."""
+    pair = pa.concat_tables([ARC, model_of(ARC, "adapter")])
+    arc, mean = delta_rows(results_of(pair), "base", 0)
+    assert (arc["delta"], arc["stderr"]) == (0, None)
+    assert (mean["low"], mean["high"]) == pytest.approx((arc["low"], arc["high"]))
+    assert arc["low"] < -40 < 40 < arc["high"]
+    letters = "aavv"
+    tables = [mmlu(name, [1, 1, 1, 1], letters) for name in ("base", "adapter")]
+    several, _ = delta_rows(results_of(pa.concat_tables(tables)), "base", 0)
+    assert several["low"] < 0 < several["high"]
 
 
 def model_of(table: pa.Table, name: str) -> pa.Table:

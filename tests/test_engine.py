@@ -16,7 +16,7 @@ import torch
 
 from monotreme.engine import Died, Engine, Given, InProcess, Shared, open_engine
 from monotreme.engine.processes import _InFile
-from monotreme.errors import EngineError, InputError
+from monotreme.errors import EngineError, InputError, UsageError
 
 # ── work for the workers: they import it from here ───────────────────────────────────────────────
 
@@ -281,7 +281,7 @@ def leave_pid(folder: str, number: int) -> int:
 
 
 def test_an_engine_that_does_not_exist_is_named() -> None:
-    with pytest.raises(EngineError, match="there is no engine 'spark'"):
+    with pytest.raises(UsageError, match="there is no engine 'spark'"):
         open_engine("spark", None, None)
 
 

@@ -40,7 +40,8 @@ SMALL = sizes(
 )
 POISONED = f"How many legs has the {POISON} of a spider?"
 BEGUN = "curate ...\nsource absent is optional and cannot be read: going on without\n"
-ORDINARY = re.compile(rf"{re.escape(BEGUN)}curate done [\d.]+ s\n")
+FIGURES = r"[\d,]+ questions read, [\d,]+ kept, [\d.,]+ s"
+ORDINARY = re.compile(rf"reading \S+\n{re.escape(BEGUN)}curate done: {FIGURES}\n")
 STOPPED = f"{BEGUN}stopped; what was finished is kept, the same command goes on from there\n"
 
 
@@ -77,7 +78,8 @@ def hold(tmp_path: Path) -> Path:
 def error_in(said: str) -> str:
     """The one line that a command ended with; beside it there is only what it always says."""
     before, _, error = said.rpartition("error: ")
-    assert before in ("curate ...\n", BEGUN), said
+    first, _, rest = before.partition("\n")
+    assert (first.partition(" ")[0], rest in ("curate ...\n", BEGUN)) == ("reading", True), said
     assert error.count("\n") == 1, said
     return error
 
@@ -147,7 +149,7 @@ def test_ctrl_c_ends_it_at_once_and_quietly(
         until(lambda: len(marks(hold.parent)) == 2)
         begun = time.monotonic()
         command.interrupt()
-        assert command.end() == (130, STOPPED)
+        assert command.end() == (130, f"reading {recipe}\n{STOPPED}")
         until(lambda: not command.others())
         assert time.monotonic() - begun < 60  # a second or two, where nothing else is done
     assert goes_on(recipe, runs) == whole

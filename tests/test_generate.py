@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from monotreme.errors import BusyError, InputError, RefusedError
+from monotreme.errors import BusyError, InputError, RefusedError, UsageError
 from monotreme.generate.answerer import Answerer, load_answerer
 from monotreme.generate.answers import Asked, answer_file, batches, read_questions
 from monotreme.generate.chat import _Speaker, chat
@@ -257,7 +257,7 @@ def test_a_run_is_its_adapter_unless_its_base_or_a_merge_is_named(
     assert choose(f"{where}:merged-base", None) == Chosen(run.folder / "merge/base")
     with pytest.raises(InputError, match="Name one of base, adapter, merged-base"):
         choose(f"{where}:merged", None)
-    with pytest.raises(InputError, match="does not go with the run"):
+    with pytest.raises(UsageError, match="does not go with the run"):
         choose(where, trained / "adapter")
 
 

@@ -17,6 +17,7 @@ UNTESTED = {
     "progress": "draws only on a terminal",
     "models": "its errors are read in test_scorer, test_lora, test_encode and test_merge",
     "pipeline": "test_cli runs it",
+    "__main__": "test_cli runs it",
     "errors": "every other test raises them",
 }
 

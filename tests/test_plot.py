@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from monotreme.plot import (
     BOTTOM,
+    COLOURS,
     COLUMN,
     HEIGHT,
     LEFT,
@@ -129,11 +130,29 @@ def test_the_heat_map_of_nothing_is_a_picture_still() -> None:
     assert boxes(heat_map("t", "n", [], [])) == []
 
 
+BARS = [(0.7, 0.8, 100), (0.8, 0.9, 50), (0.9, 1.0, 0)]
+
+
+def histogram_bars(svg: str) -> list[ElementTree.Element]:
+    """Its boxes but for those of the legend."""
+    boxes = ElementTree.fromstring(svg).iter(f"{SVG}rect")
+    return [box for box in boxes if float(box.get("y", 0)) >= TOP]
+
+
+def test_what_is_of_a_kind_of_its_own_has_its_colour_and_its_name():
+    names = ["under", "over", "apart"]
+    svg = histogram("t", "x", "y", BARS, 0.8, names, [0, 10, 0])
+    bars = histogram_bars(svg)
+    assert [bar.get("fill") for bar in bars] == [MORE, LESS, COLOURS[2], LESS]
+    heights = [float(bar.get("height", 0)) for bar in bars]
+    assert heights[1] == pytest.approx(5 * heights[2], abs=0.5)
+    legend = [box.get("fill") for box in ElementTree.fromstring(svg).iter(f"{SVG}rect") if float(box.get("y", 0)) < TOP]  # fmt: skip
+    assert legend == [MORE, LESS, COLOURS[2]]
+    assert all(f">{name}</text>" in svg for name in names)
+
+
 def test_bars_of_a_histogram_stand_on_the_axis_as_high_as_their_counts():
-    svg = histogram(HOSTILE, "x", "y", [(0.7, 0.8, 100), (0.8, 0.9, 50), (0.9, 1.0, 0)], 0.8)
-    bars = [
-        box for box in ElementTree.fromstring(svg).iter(f"{SVG}rect") if box.get("fill") is not None
-    ]
+    bars = histogram_bars(svg := histogram(HOSTILE, "x", "y", BARS, 0.8, [HOSTILE, "over"]))
     heights = [float(bar.get("height", 0)) for bar in bars]
     assert heights[0] == pytest.approx(2 * heights[1], abs=0.2)
     assert heights[2] == 0

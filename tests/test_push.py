@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from monotreme import pipeline, release
 from monotreme.cli import app
-from monotreme.errors import MismatchError, RecipeError, RefusedError
+from monotreme.decontaminate import PAIR_SCHEMA
+from monotreme.errors import MismatchError, RecipeError, RefusedError, UsageError
 from monotreme.records import question_table
 from monotreme.release.push import push, uploads
 from monotreme.run import Run, open_run
@@ -216,6 +217,7 @@ def test_what_was_not_checked_for_leaks_is_not_pushed(finished: Callable[..., Ru
     with run.stage("decontaminate", {}) as work:
         work.table("questions.parquet", question_table(sums(12)))
         work.json("leaks.json", {**LEAKS, "benchmarks": [], "table": [], "between_splits": []})
+        work.table("pairs.parquet", PAIR_SCHEMA.empty_table())
         work.counts.read = work.counts.kept = 12
         work.counts.by_source = {"sums": {"read": 12, "kept": 12, "dropped": 0}}
     release.execute(run)
@@ -302,6 +304,7 @@ def test_the_command_lists_refuses_and_pushes(tmp_path: Path, tiny_model: Path) 
             text=True,
             timeout=120,
             check=False,
+            input="",
         )
 
     with hub() as (address, received):
@@ -312,6 +315,11 @@ def test_the_command_lists_refuses_and_pushes(tmp_path: Path, tiny_model: Path) 
         for file in manifest:
             line = next(line for line in refused.stdout.splitlines() if file["path"] in line)
             assert line.split()[:2] == [file["sha256"], f"{file['bytes']:,}"]
+        assert received.repositories == {}
+
+        unasked = command("--push", "--accept-license", "unknown")
+        assert unasked.returncode == 5
+        assert "add --yes where there is no terminal" in unasked.stderr.splitlines()[-1]
         assert received.repositories == {}
 
         pushed = command("--push", "--yes", "--json", "--accept-license", "unknown")
@@ -325,5 +333,5 @@ def test_the_command_lists_refuses_and_pushes(tmp_path: Path, tiny_model: Path) 
 
 def test_a_licence_is_accepted_for_a_push_alone() -> None:
     done = CliRunner().invoke(app, ["release", "recipe.yaml", "--accept-license", "unknown"])
-    assert isinstance(done.exception, RecipeError)
+    assert isinstance(done.exception, UsageError)
     assert "--accept-license goes with --push only" in str(done.exception)

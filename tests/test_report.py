@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from monotreme import curate
-from monotreme.errors import InputError
-from monotreme.report import terminal
+from monotreme.errors import UsageError
+from monotreme.report import protected, terminal
+from monotreme.report.facts import facts
+from monotreme.report.page import html, markdown
 from monotreme.run import Run
 
 ROWS = [
@@ -42,7 +45,60 @@ def test_a_dropped_row_comes_with_its_twin(run, capsys):
     assert rows[0]["id"][:12] in printed
     assert "eight" in printed
     assert "same text but for" in printed  # why a twin is one, where the texts alone do not tell
-    assert terminal.rows(run, "dropped", "another", 20) == []
+
+
+def test_a_copy_to_the_letter_yields_to_a_row_that_is_named(tmp_path, make_run):
+    line = json.dumps({"instruction": ROWS[0][0], "output": ROWS[0][1]})
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text(line)
+    refs = [{"id": n, "path": str(tmp_path / f"{n}.jsonl"), "license": "MIT"} for n in "ab"]
+    run = make_run(curate={"sources": refs})
+    curate.execute(run)
+    (row,) = terminal.rows(run, "dropped", None, 9)
+    assert row["id"] == row["twin"]
+    assert (row["source"], row["twin_source"], row["twin_row"]) == ("b", "a", 0)
+    assert terminal.because(row).startswith("a, kept as row 0\n")
+
+
+def test_a_source_that_is_none_is_an_error_and_one_without_rows_is_not(tmp_path, make_run):
+    for name, text in (("a", ROWS[0][0]), ("b", "Why is the sky blue?")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"instruction": text, "output": "x"}))
+    refs = [{"id": n, "path": str(tmp_path / f"{n}.jsonl"), "license": "MIT"} for n in "ab"]
+    run = make_run(curate={"sources": refs})
+    curate.execute(run)
+    assert terminal.rows(run, "dropped", "a", 9) == protected.rows(run, "a", 9) == []
+    for rows in (partial(terminal.rows, run, "dropped"), partial(protected.rows, run)):
+        with pytest.raises(UsageError, match=r"no source 'nope'\. Known are a, b"):
+            rows("nope", 9)
+
+
+APPLES = [
+    ("Tom has 3 apples and buys 4 more. How many has he?", "3 + 4 = 7. The answer is 7."),
+    ("Tom has 5 apples and buys 4 more. How many has he?", "5 + 4 = 9. The answer is 9."),
+    ("Tom has 5 apples and buys 4 more. How many does he have?", "The answer is 9."),
+    ("Which planet is the largest?", "Jupiter."),
+]
+
+
+def test_pairs_that_protect_kept_are_shown_and_told_apart(tmp_path, make_run, capsys):
+    lines = [json.dumps({"instruction": i, "output": o}) for i, o in APPLES]
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    source = {"id": "mine", "path": str(tmp_path / "mine.jsonl"), "license": "CC0-1.0"}
+    run = make_run(curate={"sources": [source], "protect": "different_answer"})
+    with run.open():
+        curate.execute(run)
+    measured = run.record("curate")["facts"]
+    assert (measured["pairs_over_threshold_among_kept"], measured["protected_pairs"]) == (0, 1)
+    (pair,) = protected.rows(run, "mine", 9)
+    assert {pair[side]["instruction"] for side in terminal.SIDES} == {APPLES[0][0], APPLES[1][0]}
+    terminal.print_pairs([pair])
+    assert f"{pair['similarity']:.3f}" in capsys.readouterr().out
+    told = facts(run)
+    assert sum(bar["protected"] for bar in told["similarity"]["curate"]["bars"]) == 1
+    page = markdown(told)
+    assert "| unprotected pairs over the threshold among the kept | 0 |" in page
+    assert "| protected pairs over the threshold, of which both are kept | 1 |" in page
+    assert "both stay: protected" in html(told)
 
 
 def test_look_alikes_come_nearest_first_with_what_became_of_them(run, capsys):
@@ -59,7 +115,7 @@ def test_look_alikes_come_nearest_first_with_what_became_of_them(run, capsys):
 
 
 def test_a_question_that_is_not_there_or_not_one_is_named(run):
-    with pytest.raises(InputError, match="no question's id begins with 'zz'"):
+    with pytest.raises(UsageError, match="no question's id begins with 'zz'"):
         terminal.similar_to(run, "zz", 5)
-    with pytest.raises(InputError, match="5 questions' ids begin with ''"):
+    with pytest.raises(UsageError, match="5 questions' ids begin with ''"):
         terminal.similar_to(run, "", 5)

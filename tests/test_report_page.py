@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from monotreme import pipeline
 from monotreme.cli import app
-from monotreme.errors import InputError
+from monotreme.errors import InputError, UsageError
 from monotreme.evaluate.compare import compare
 from monotreme.plot import Cell, heat_map
 from monotreme.recipe import STAGES, check_recipe
@@ -364,7 +364,7 @@ def test_a_price_is_told_where_one_was_stated_and_only_there(run, told, tmp_path
     assert Cells(html(priced)).cells.count("price") == 1
     two = ["report", f"{run.folder}:base", f"{run.folder}:adapter", "--price-per-hour", "2"]
     done = CliRunner().invoke(app, [*two, "--out", str(tmp_path)])
-    assert isinstance(done.exception, InputError)
+    assert isinstance(done.exception, UsageError)
     assert not list(tmp_path.iterdir())
 
 

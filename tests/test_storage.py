@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from monotreme.errors import InputError, RefusedError, StorageError
 from monotreme.storage import resuming, sha256, writing
@@ -28,6 +30,19 @@ def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path):
             temporary.mkdir()
             (temporary / name).write_text(name)
     assert [p.name for p in path.iterdir()] == ["new"]
+
+
+def test_every_file_has_the_ordinary_mode(tmp_path: Path):
+    """safetensors leaves files that only their owner may read."""
+    (tmp_path / "plain").touch()
+    with writing(tmp_path / "model") as temporary:
+        temporary.mkdir()
+        save_file({"a": np.zeros(2, np.float32)}, temporary / "a.safetensors")
+        (temporary / "b.json").write_text("{}")
+    with resuming(tmp_path / "whole", "0" * 16) as unfinished:
+        save_file({"a": np.zeros(2, np.float32)}, unfinished / "a.safetensors")
+    modes = {path.stat().st_mode for path in tmp_path.rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "plain").stat().st_mode}
 
 
 def test_all_of_it_is_on_disk_before_it_has_its_name(

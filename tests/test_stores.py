@@ -1,6 +1,7 @@
 """What lies in a store is fetched once and is then a local file; a store that is away is waited for."""
 
 import importlib
+import re
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 from s3_server import S3Server
 
 from monotreme.errors import InputError, RemoteError, StorageError
+from monotreme.progress import console
 from monotreme.storage import sha256
 from monotreme.stores import check, fetched, store
 from monotreme.stores.store import Store
@@ -179,12 +181,28 @@ def test_a_store_that_comes_back_is_waited_for(
 ) -> None:
     s3.files.pipe_file("bucket/a.jsonl", b"{}\n")
     monkeypatch.setattr(store, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(console, "quiet", False)
     s3.stop()
     back = threading.Timer(3, s3.start)
     back.start()
     assert fetched("s3://bucket/a.jsonl", tmp_path).read_bytes() == b"{}\n"
     back.join()
     assert capsys.readouterr().err.count("cannot be reached; trying for 60 s") == 1
+
+
+def test_while_it_waits_it_says_how_long_still(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(store, "PATIENCE_SECONDS", 4.0)
+    monkeypatch.setattr(store, "NOTICE_SECONDS", 0.5)
+    monkeypatch.setattr(console, "quiet", False)
+    s3.stop()
+    with pytest.raises(RemoteError, match="for 4 s"):
+        fetched("s3://bucket/a.jsonl", tmp_path)
+    told = [float(one) for one in re.findall(r"trying for (\d+) s", capsys.readouterr().err)]
+    assert (told[0], len(told) > 1) == (4, True)
+    assert told == sorted(told, reverse=True)
+    s3.start()
 
 
 def test_one_that_stays_away_ends_the_command_and_the_next_goes_on(

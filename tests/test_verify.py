@@ -23,7 +23,7 @@ from monotreme import curate, decontaminate, merge, release, verdicts
 from monotreme.benchmarks import benchmark_of, read_benchmark
 from monotreme.cli import app
 from monotreme.encoders import BUILT_IN, find_encoder
-from monotreme.errors import InputError
+from monotreme.errors import InputError, UsageError
 from monotreme.recipe import check_recipe, locate
 from monotreme.records import Question, digest, read_questions
 from monotreme.release import PROVENANCE
@@ -287,12 +287,57 @@ def test_a_folder_that_cannot_be_read_is_named(part: Callable[[str], Path]) -> N
     shutil.rmtree(folder)
 
 
+def without_a_row(table: pa.Table) -> pa.Table:
+    return pa.concat_tables([table.slice(0, 3), table.slice(4)])
+
+
+def with_another_answer(table: pa.Table) -> pa.Table:
+    answers = table["output"].to_pylist()
+    answers[3] = "The answer is another."
+    place = table.column_names.index("output")
+    return table.set_column(place, table.field("output"), pa.array(answers))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (without_a_row, "1 missing: {}"),
+        (with_another_answer, "1 changed: row 3 ({})"),
+        (lambda table: pa.concat_tables([table, table.slice(3, 1)]), "1 added: {}"),
+        (lambda table: table.slice(0, 0), "missing: "),
+    ],
+)
+def test_rows_that_were_changed_are_named(
+    part: Callable[[str], Path],
+    look: Callable[..., Report],
+    change: Callable[[pa.Table], pa.Table],
+    says: str,
+) -> None:
+    folder = part("dataset")
+    path = folder / "data" / "train.parquet"
+    claimed = pq.read_table(folder / "data" / "provenance.parquet")["id"].to_pylist()
+    pq.write_table(change(pq.read_table(path)), path)
+    report = look(folder)
+    assert status(report)["questions"] == "failed"
+    assert says.format(claimed[3][:12]) in detail(report, "questions")
+
+
+def test_of_two_files_that_were_changed_neither_tells_of_the_other(
+    part: Callable[[str], Path], look: Callable[..., Report]
+) -> None:
+    folder = part("dataset")
+    write_questions(folder, read_released(folder).questions[1:])
+    assert status(look(folder))["questions"] == "not checked"
+
+
 def test_what_was_altered_is_not_taken_for_evidence(
     part: Callable[[str], Path], look: Callable[..., Report]
 ) -> None:
     folder = part("dataset")
     flip(folder / "data" / "train.parquet")
-    assert status(look(folder))["questions"] == "not checked"
+    told = status(look(folder))
+    assert told["questions"] != "ok"
+    assert not {"counts", "ids", "exact duplicates", "near-duplicates"} & told.keys()
     record = json.loads((folder / "record.json").read_text())
     shutil.rmtree(folder / "data")
     record["files"] = [f for f in record["files"] if not f["path"].startswith("data")]
@@ -613,9 +658,10 @@ def test_a_benchmark_that_is_not_here_is_left_open_until_it_is_given(
     other.write_text("".join(right.read_text().splitlines(keepends=True)[:-1]))
     report = look(folder, benchmarks={"pocket": other})
     assert "are not the recorded ones" in detail(report, "leaks of pocket")
-    for name, path in (("unknown", right), ("pocket", tmp_path / "nowhere")):
-        with pytest.raises(InputError, match=f"--benchmark {name}: "):
-            look(folder, benchmarks={name: path})
+    with pytest.raises(UsageError, match="--benchmark unknown: no folder names it"):
+        look(folder, benchmarks={"unknown": right})
+    with pytest.raises(InputError, match=r"--benchmark pocket: .* does not exist"):
+        look(folder, benchmarks={"pocket": tmp_path / "nowhere"})
 
 
 def test_a_benchmark_on_a_hub_that_cannot_be_reached_is_left_open(
@@ -863,7 +909,7 @@ def test_a_wrong_option_is_said_at_once(
 ) -> None:
     folder = part("adapter")
     done = CliRunner().invoke(app, ["verify", str(folder), *(word.format(folder) for word in more)])
-    assert isinstance(done.exception, InputError)
+    assert isinstance(done.exception, UsageError)
     assert says in str(done.exception)
 
 

@@ -2,6 +2,7 @@
 
     MonotremeError
     ├── RecipeError      2   the recipe names an unknown key, a value out of range, ...
+    ├── UsageError       2   a word of the command line that is not among the possible ones
     ├── InputError       3   a file, a row, a model folder that cannot be read as what it should be
     ├── MismatchError    4   two things that must belong together do not
     ├── RefusedError     5   something that is possible but not sound, and not asked for by name
@@ -36,6 +37,10 @@ class MonotremeError(Exception):
 
 
 class RecipeError(MonotremeError):
+    exit_code = 2
+
+
+class UsageError(MonotremeError):
     exit_code = 2
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from monotreme import stores
-from monotreme.errors import InputError
+from monotreme.errors import InputError, UsageError
 from monotreme.recipe import STAGES, is_url, load_recipe, local_paths
-from monotreme.run import Run, open_run
+from monotreme.run import Run, no_run, open_run
 
 State = Literal["done", "up to date", "to run", "waits"]
 
@@ -37,14 +37,17 @@ def find_run(where: Path, runs: Path, overrides: Sequence[str] = ()) -> Run:
 
     Raises:
         InputError, RecipeError: there is neither, or the recipe is wrong.
+        UsageError: overrides for the run of a folder.
         RemoteError, RefusedError, MismatchError: as `stores.pull`, where runs lie in a store.
     """
     if where.is_dir():
         if overrides:
-            raise InputError(
+            raise UsageError(
                 f"--set does not go with the run folder {where}", "Name the recipe file"
             )
         return open_run(where)
+    if not where.exists() and where.suffix not in (".yaml", ".yml"):
+        raise no_run(where)
     recipe = load_recipe(where, overrides)
     run = Run(runs / recipe.name, recipe, where.resolve().parent)
     stores.pull(run.folder)

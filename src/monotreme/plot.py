@@ -21,6 +21,7 @@ WIDTH, HEIGHT = 720, 320  # user units; the picture scales with its container
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 48, 48  # margins around the plotting area
 ROW, COLUMN, NAMES = 20, 120, 280  # of a heat map: height and width of a cell, room for row names
 NAME, LINE = 15, 14  # of a heat map: characters in a line of a column's name, and a line's height
+BESIDE = 280  # of a histogram: where its legend begins, in the line of the title
 WIDTHS = (1.0, 2.5, 1.5)  # of lines, in turn: no two of the first three differ by colour alone
 COLOURS = ("#4c8dd6", "#e07b39", "#3fa06b", "#b65fc2", "#c9a227", "#d6566b")  # mid tones
 MORE, LESS = COLOURS[:2]
@@ -57,17 +58,33 @@ def line_chart(
 
 
 def histogram(
-    title: str, x_label: str, y_label: str, bars: Sequence[tuple[float, float, int]], mark: float
+    title: str,
+    x_label: str,
+    y_label: str,
+    bars: Sequence[tuple[float, float, int]],
+    mark: float,
+    names: Sequence[str],
+    apart: Sequence[int] = (),
 ) -> str:
-    """Draw (low, high, count) bars; those from `mark` on stand out, and a line stands at it."""
+    """Draw (low, high, count) bars; those from `mark` on stand out, and a line stands at it.
+
+    Args:
+        names: what the bars before the mark are, those from it on, and the parts that are apart.
+        apart: how many of each bar's count are of a kind of their own, at the bar's foot.
+    """
     x_ticks = _ticks([mark, *(edge for low, high, _ in bars for edge in (low, high))])
     y_ticks = _ticks([0, *(count for _, _, count in bars)])
     parts = [_text(LEFT, 18, title, "start", _BOLD), *_axes(x_ticks, y_ticks, x_label, y_label)]
-    for low, high, count in bars:
-        x, y = _x(low, x_ticks), _y(count, y_ticks)
-        width, height = _x(high, x_ticks) - x - 1, HEIGHT - BOTTOM - y
-        box = f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-        parts.append(f'{box} fill="{MORE if low < mark - 1e-9 else LESS}"/>')
+    for number, name in enumerate(names):
+        x = BESIDE + number * (WIDTH - RIGHT - BESIDE) / len(names)
+        parts += [_box(x, 8, 12, 12, COLOURS[number]), _text(x + 17, 18, name, "start")]
+    for number, (low, high, count) in enumerate(bars):
+        x, width = _x(low, x_ticks), _x(high, x_ticks) - _x(low, x_ticks) - 1
+        drawn = [(count, MORE if low < mark - 1e-9 else LESS)]
+        drawn += [(apart[number], COLOURS[2])] if any(apart[number : number + 1]) else []
+        for height, colour in drawn:
+            y = _y(height, y_ticks)
+            parts.append(_box(x, y, width, HEIGHT - BOTTOM - y, colour))
     x = _x(mark, x_ticks)
     line = f'x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"'
     parts.append(f'<line stroke="currentColor" stroke-dasharray="4 3" {line}/>')
@@ -107,6 +124,11 @@ def heat_map(
                 parts += _cell(NAMES + number * COLUMN, y, cell, most)
     width = max(WIDTH, NAMES + len(columns) * COLUMN + RIGHT)
     return _svg(title, width, top + len(rows) * ROW + RIGHT, parts)
+
+
+def _box(x: float, y: float, width: float, height: float, colour: str) -> str:
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect {place} fill="{colour}"/>'
 
 
 def _cell(x: float, y: float, cell: Cell, most: float) -> list[str]:

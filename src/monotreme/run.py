@@ -270,11 +270,20 @@ def open_run(folder: Path) -> Run:
     Raises:
         InputError: there is none.
     """
+    if not (folder / "run.json").exists():
+        raise no_run(folder)
     about = _read_json(folder / "run.json")
     recipe_folder = Path(about["recipe_folder"])
     if not recipe_folder.is_dir():  # both were moved together
         recipe_folder = (folder / about["recipe_folder_from_here"]).resolve()
     return Run(folder, load_recipe(folder / "recipe.yaml"), recipe_folder)
+
+
+def no_run(folder: Path) -> InputError:
+    """What to raise where a run is meant and none stands; it names those that stand beside."""
+    beside = [str(about.parent) for about in sorted(folder.parent.glob("*/run.json"))]
+    known = f"There are {', '.join(beside)}" if beside else f"{folder.parent} holds none"
+    return InputError(f"there is no run {folder}", f"{known}; a recipe ends in .yaml")
 
 
 def versions() -> dict[str, str]:

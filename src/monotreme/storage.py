@@ -15,6 +15,9 @@ from monotreme.errors import InputError, MonotremeError, StorageError
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CUT_SHORT = re.compile(r"^(\d+ requested and \d+ written|Not enough free space to write)")  # numpy
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # safetensors
+_OWN = 0o600  # mode of a file that safetensors has written
+_UMASK = os.umask(0o077)  # there is no asking without setting
+os.umask(_UMASK)
 _BARRED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
 
@@ -132,8 +135,13 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """A file, or a folder with what is in it: a name in a folder is only on disk with the folder."""
+    """A file, or a folder with what is in it: a name in a folder is only on disk with the folder.
+
+    Files get the mode of any other; safetensors writes its own for their owner alone.
+    """
     for each in [path, *path.rglob("*")]:
+        if each.is_file() and each.stat().st_mode & 0o777 == _OWN:
+            each.chmod(0o666 & ~_UMASK)
         _sync_one(each)
 
 

@@ -7,13 +7,13 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from monotreme.errors import InputError
+from monotreme.errors import UsageError
 from monotreme.printable import printable
 
 if TYPE_CHECKING:
@@ -23,13 +23,32 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="monotreme",
-    help="Open datasets and a base model in; a clean set, an adapter, merges and honest deltas out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Start here: [bold]monotreme init[/bold], then [bold]monotreme run recipe.yaml[/bold].",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from monotreme import __version__
+
+        typer.echo(f"monotreme {__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog="Start here: [bold]monotreme init[/bold], then [bold]monotreme run recipe.yaml[/bold]."
+)
+def before_all(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version."),
+    ] = False,
+) -> None:
+    """Open datasets and a base model in; a clean set, an adapter, merges and honest deltas out."""
 
 
 def local_run(text: str) -> Path:
@@ -127,6 +146,8 @@ def execute(
         engine: opened while the stages are done.
         told: what a command adds to its JSON.
     """
+    if not quiet:  # before seconds go into libraries and digests
+        typer.echo(f"reading {where}", err=True)
     from dataclasses import replace
 
     from monotreme import pipeline
@@ -137,7 +158,7 @@ def execute(
     found = pipeline.find_run(where, runs, overrides or ())
     with interruptible(), engine or HERE as workers:
         found = replace(found, num_gpus=gpus, force=force, engine=workers)
-        steps = pipeline.execute(found, stages, announce=_announce)
+        steps = pipeline.execute(found, stages, announce=partial(_announce, found))
     if as_json:
         records = {step.stage: found.record(step.stage)["counts"] for step in steps}
         report = [{**plain(step), "counts": records[step.stage]} for step in steps]
@@ -150,7 +171,7 @@ def working(name: str, num: int | None, memory: str | None) -> "Iterator[Engine]
     """The engine of these options.
 
     Raises:
-        InputError: the memory is no size.
+        UsageError: the memory is no size.
         EngineError: as `open_engine`.
     """
     from pydantic import ByteSize, TypeAdapter, ValidationError
@@ -160,7 +181,7 @@ def working(name: str, num: int | None, memory: str | None) -> "Iterator[Engine]
     try:
         num_bytes = None if memory is None else TypeAdapter(ByteSize).validate_python(memory)
     except ValidationError:
-        raise InputError(
+        raise UsageError(
             f"--worker-memory {memory!r} is no size", "Write such as 4GB or 1500MiB"
         ) from None
     with open_engine(name, num, num_bytes) as engine:
@@ -194,11 +215,16 @@ def scored_together(command: Callable[..., None]) -> Callable[..., None]:
     return of_any_rank
 
 
-def _announce(step: "Step") -> None:
+def _announce(found: "Run", step: "Step") -> None:
     from monotreme.progress import console
 
     if step.state == "to run":
         console.print(f"[bold]{step.stage}[/bold] ...")
+    elif step.state == "done":
+        from monotreme.report.terminal import outcome
+
+        said = outcome(step.stage, found.record(step.stage))
+        console.print(f"[bold]{step.stage}[/bold] done: {said}", highlight=False, soft_wrap=True)
     else:
         console.print(f"[bold]{step.stage}[/bold] {step.state} {step.detail}".rstrip())
 
@@ -217,7 +243,7 @@ def interruptible() -> Iterator[None]:
 def confirm(
     uploads: Sequence[object], asks: bool = True, aside: bool = False, silent: bool = False
 ) -> bool:
-    """Show what would be uploaded, and ask.
+    """Show what would be uploaded, and ask; no answer is a no.
 
     Args:
         aside: standard output is for machines.
@@ -225,7 +251,10 @@ def confirm(
     if not silent:
         for upload in uploads:
             typer.echo(printable(str(upload)), err=aside)
-    return not asks or typer.confirm("Upload this?", err=aside)
+    try:
+        return not asks or typer.confirm("Upload this?", err=aside)
+    except typer.Abort:  # nobody is there to answer
+        return False
 
 
 def prepared_files(found: "Run") -> dict[str, Any]:

@@ -34,7 +34,7 @@ from monotreme.cli.app import (
     show_summary,
     working,
 )
-from monotreme.errors import InputError, RecipeError
+from monotreme.errors import InputError, UsageError
 
 
 @app.command(epilog=examples("monotreme init", "monotreme init my.yaml --like platypus-13b"))
@@ -52,7 +52,7 @@ def init(
     shelf = Path(str(files("monotreme"))) / "recipes"
     names = sorted(file.stem for file in shelf.glob("*.yaml"))
     if like not in names:
-        raise InputError(f"there is no recipe {like!r}", f"Known are {', '.join(names)}")
+        raise UsageError(f"there is no recipe {like!r}", f"Known are {', '.join(names)}")
     if path.exists():
         raise InputError(f"{path} exists", "Name another file, or delete it")
     with writing(path) as temporary:
@@ -317,10 +317,10 @@ def evaluate(
 ) -> None:
     """Score base, adapter and merges of a recipe, or any model; paired deltas with error bars."""
     if (where is None) == (model is None):
-        raise RecipeError("evaluate takes a RECIPE or a --model", "Name one of the two")
+        raise UsageError("evaluate takes a RECIPE or a --model", "Name one of the two")
     if where is not None:
         if any(option is not None for option in (adapter, tasks, data, limit, out)):
-            raise RecipeError(
+            raise UsageError(
                 "--adapter, --tasks, --data, --limit and --out go with --model only",
                 "Write them into the recipe's table evaluate",
             )
@@ -380,13 +380,15 @@ def release(
 ) -> None:
     """Prepare the data set, the adapter and their cards for publishing; upload with --push."""
     if accept_license and not push:
-        raise RecipeError("--accept-license goes with --push only", "Add --push, or leave it out")
+        raise UsageError("--accept-license goes with --push only", "Add --push, or leave it out")
     from monotreme import pipeline
 
     found = execute(("release",), where, set_, runs, force, as_json, quiet, told=prepared_files)
     if not (as_json or quiet):
         show_files(found)
     if push:
+        if not quiet:
+            typer.echo("checking what would be uploaded", err=True)
         confirmed = partial(confirm, asks=not yes, aside=as_json, silent=yes and quiet)
         for address in pipeline.push(found, confirmed, accept_license or ()):
             typer.echo(f"pushed {address}", err=as_json)

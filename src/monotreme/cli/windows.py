@@ -18,9 +18,10 @@ from monotreme.cli.app import (
     print_json,
     show_summary,
 )
-from monotreme.errors import InputError
+from monotreme.errors import InputError, UsageError
 from monotreme.printable import printable
 
+SHOWN = ("dropped", "leaked", "protected")  # what `show` lists row by row
 SEED = 42  # of the bootstrap, where no recipe says another
 
 
@@ -34,11 +35,12 @@ def _side(text: str) -> str:
         "monotreme show runs/pocket dropped --source science --limit 5",
         "monotreme show runs/pocket --similar-to 118722",
         "monotreme show runs/pocket leaked",
+        "monotreme show runs/pocket protected",
     )
 )
 def show(
     folder: Folder,
-    what: Annotated[str, typer.Argument(help="summary, dropped or leaked.")] = "summary",
+    what: Annotated[str, typer.Argument(help="summary, dropped, leaked or protected.")] = "summary",
     source: Annotated[str | None, typer.Option(help="Only rows of this source.")] = None,
     similar_to: Annotated[
         str | None, typer.Option(metavar="ID", help="What is near a question, kept or not.")
@@ -48,7 +50,7 @@ def show(
 ) -> None:
     """Print what a run found: the summary, the rows that were dropped and why, or look-alikes."""
     from monotreme import pipeline
-    from monotreme.report import terminal
+    from monotreme.report import protected, terminal
 
     found = pipeline.find_run(folder, RUNS)
     if similar_to is not None:
@@ -56,16 +58,18 @@ def show(
         print_json(near) if as_json else terminal.print_similar(near)
         return
     if what == "summary":
+        if source is not None:
+            raise UsageError("--source goes with rows", f"Name one of {', '.join(SHOWN)} before it")
         print_json(terminal.summary(found)) if as_json else show_summary(found)
         return
-    if what not in terminal.ROWS:
-        known = ", ".join(("summary", *terminal.ROWS))
-        raise InputError(f"there is nothing called {what!r} to show", f"Known are {known}")
-    rows = terminal.rows(found, what, source, limit)
-    if as_json:
-        print_json(rows)
+    if what not in SHOWN:
+        known = ", ".join(("summary", *SHOWN))
+        raise UsageError(f"there is nothing called {what!r} to show", f"Known are {known}")
+    if what == "protected":
+        rows, print_ = protected.rows(found, source, limit), terminal.print_pairs
     else:
-        terminal.print_rows(rows)
+        rows, print_ = terminal.rows(found, what, source, limit), terminal.print_rows
+    print_json(rows) if as_json else print_(rows)
 
 
 @app.command(
@@ -85,7 +89,8 @@ def report(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to; else the run's, for two the current.")
+        Path | None,
+        typer.Option(help="Folder to write to; else the run's, for two one of B's own in it."),
     ] = None,
     price_per_hour: Annotated[
         float | None,
@@ -102,7 +107,7 @@ def report(
     if other is None:
         told = facts(open_run(folder), price_per_hour)
     elif price_per_hour is not None:
-        raise InputError("a comparison has no price", "Give --price-per-hour with one run")
+        raise UsageError("a comparison has no price", "Give --price-per-hour with one run")
     else:
         from monotreme.evaluate import compare as comparing
         from monotreme.evaluate.tables import subject_map
@@ -110,7 +115,8 @@ def report(
         found = comparing.compare(str(folder), other, SEED)
         lines, picture = comparing.count_lines(found), subject_map(found["deltas"])
         told = comparison_facts(found, lines, picture)
-    written = write_report(told, out or (folder if other is None else Path()))
+        out = out or comparing.beside(str(folder), other)
+    written = write_report(told, out or folder)
     if other is None:
         stores.send(folder)
     if as_json:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from monotreme.errors import EngineError
+from monotreme.errors import EngineError, UsageError
 
 # of a worker's memory: torch, the built-in encoder and a batch of texts
 LEAST_BYTES = 1_000_000_000
@@ -208,7 +208,8 @@ def open_engine(name: str, num_workers: int | None, worker_bytes: int | None) ->
         worker_bytes: the most memory of its own that a worker may take; None is no limit.
 
     Raises:
-        EngineError: there is no such engine, it is not installed, or cannot be reached.
+        UsageError: there is no such engine.
+        EngineError: it is not installed, or cannot be reached.
     """
     if worker_bytes is not None and worker_bytes < LEAST_BYTES:
         raise EngineError(
@@ -221,7 +222,7 @@ def open_engine(name: str, num_workers: int | None, worker_bytes: int | None) ->
 
         return OnRay(address or None, num_workers, worker_bytes)
     if name != "local":
-        raise EngineError(f"there is no engine {name!r}", "Known are local, ray and ray:ADDRESS")
+        raise UsageError(f"there is no engine {name!r}", "Known are local, ray and ray:ADDRESS")
     if (num_workers or 1) == 1 and worker_bytes is None:
         return HERE
     from monotreme.engine.processes import Processes

@@ -3,15 +3,19 @@
 Nothing but records is needed: a run folder's, those of `monotreme evaluate --model`, or a file.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from monotreme.errors import InputError, MismatchError
-from monotreme.evaluate.tables import delta_parts, score_table
+from monotreme.evaluate.tables import delta_parts, score_table, setting_table
+from monotreme.recipe import load_recipe
+from monotreme.recipe.differences import differences
 from monotreme.records import read_table
 from monotreme.scoring.deltas import delta_rows, score_rows
 from monotreme.scoring.results import Row, results_of
@@ -31,10 +35,12 @@ class Side:
     Attributes:
         name: as it was asked for, with the model where the records have several.
         items: its records (`COLUMNS`), of this model alone.
+        recipe: of its run, in plain form; empty where the records are of no run.
     """
 
     name: str
     items: pa.Table
+    recipe: dict[str, Any]
 
 
 def compare(first: str, second: str, seed: int) -> Row:
@@ -67,9 +73,31 @@ def compare(first: str, second: str, seed: int) -> Row:
         "second": b.name,
         "questions": [counts for _, counts in aligned],
         "not_compared": sorted(set(names[0]) ^ set(names[1])),
+        "settings": _settings(a, b),
         "scores": score_rows(results),
         "deltas": delta_rows(results, a.name, seed),
     }
+
+
+def beside(first: str, second: str) -> Path:
+    """The folder for a comparison: in the second's, named after the first."""
+    where, _ = _parts(second)
+    name = re.sub(r"[^\w.-]+", "-", Path(first).name)
+    return (where.parent if where.is_file() else where) / f"against-{name}"
+
+
+def _parts(asked: str) -> tuple[Path, str]:
+    """The path, and the model that is named after it or "".
+
+    Raises:
+        InputError: there is no such path.
+    """
+    where, model = asked, ""
+    if not Path(where).exists():
+        where, _, model = asked.rpartition(":")
+    if not where or not Path(where).exists():
+        raise InputError(f"{asked} does not exist", "Name a run folder, or a file of records")
+    return Path(where), model
 
 
 def read_side(asked: str) -> Side:
@@ -78,12 +106,8 @@ def read_side(asked: str) -> Side:
     Raises:
         InputError: there are none, they are not finished, or the model is not among them.
     """
-    where, model = asked, ""
-    if not Path(where).exists():
-        where, _, model = asked.rpartition(":")
-    if not where or not Path(where).exists():
-        raise InputError(f"{asked} does not exist", "Name a run folder, or a file of records")
-    items = _read(_records(Path(where)))
+    where, model = _parts(asked)
+    items = _read(_records(where))
     models = list(dict.fromkeys(items["model"].to_pylist()))
     if not model:
         model = models[0] if len(models) == 1 else ADAPTER
@@ -92,8 +116,20 @@ def read_side(asked: str) -> Side:
             f"{where} has no records of {model!r}, only of {', '.join(models) or 'nothing'}",
             f"Name one of them, as {where}:{models[0] if models else ADAPTER}",
         )
-    name = where if len(models) == 1 else f"{where}:{model}"
-    return Side(name, items.filter(pc.equal(items["model"], model)))
+    name = str(where) if len(models) == 1 else f"{where}:{model}"
+    return Side(name, items.filter(pc.equal(items["model"], model)), _recipe(where))
+
+
+def _settings(a: Side, b: Side) -> list[Row]:
+    """What differs between the recipes, where both are known."""
+    if not (a.recipe and b.recipe):
+        return []
+    return [one._asdict() for one in differences(a.recipe, b.recipe)]
+
+
+def _recipe(where: Path) -> dict[str, Any]:
+    path = where / "recipe.yaml"
+    return load_recipe(path).model_dump(mode="json") if path.is_file() else {}
 
 
 def _records(path: Path) -> Path:
@@ -181,6 +217,7 @@ def markdown(found: Row) -> str:
     parts = [
         f"# {found['second']} against {found['first']}",
         "\n".join(count_lines(found)),
+        *([setting_table(found["settings"])] if found["settings"] else []),
         score_table(found["scores"]),
         "# Differences",
         *delta_parts(found["deltas"]),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from monotreme.plot import Cell, heat_map
+from monotreme.recipe.differences import shown
 from monotreme.scoring.results import EXPOSURES, Row
 from monotreme.scoring.statistics import LEVEL
 from monotreme.scoring.subjects import GROUP_OF, GROUPS
@@ -32,11 +33,17 @@ def score_table(rows: Sequence[Row]) -> str:
     return _by_model(rows, lambda row: f"{row['score']:.2f} ± {row['stderr']:.2f}")
 
 
+def setting_table(rows: Sequence[Row]) -> str:
+    """Keys in which two recipes differ."""
+    head = ["key of the recipe", "first", "second"]
+    return _table(head, [[row["key"], shown(row["first"]), shown(row["second"])] for row in rows])
+
+
 def delta_parts(rows: Sequence[Row]) -> list[str]:
     """Whole benchmarks, their clean subsets, groups and subjects, each under its own words."""
     parts = [
-        f"In points, paired, ± one standard error; * where p < {LEVEL:g} after Holm's correction "
-        "for the benchmarks of a row.",
+        "In points, paired, ± one standard error where the differences of the questions show one; "
+        f"* where p < {LEVEL:g} after Holm's correction for the benchmarks of a row.",
         _by_model(rows, delta_cell),
     ]
     clean = [{**row, **row["clean"]} for row in rows if row.get("clean")]
@@ -56,7 +63,8 @@ def delta_parts(rows: Sequence[Row]) -> list[str]:
 
 def delta_cell(row: Row) -> str:
     star = "*" if row["p_holm"] < LEVEL else ""
-    return f"{row['delta']:+.2f} ± {row['stderr']:.2f}{star}"
+    error = "" if row["stderr"] is None else f" ± {row['stderr']:.2f}"
+    return f"{row['delta']:+.2f}{error}{star}"
 
 
 def _clean_cell(row: Row) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monotreme import hub
-from monotreme.errors import InputError
+from monotreme.errors import InputError, UsageError
 from monotreme.records import digest
 from monotreme.run import Run, open_run
 from monotreme.storage import sha256
@@ -39,7 +39,8 @@ def choose(asked: str, adapter: Path | None) -> Chosen:
         adapter: to put on a model; a run has its own.
 
     Raises:
-        InputError: nothing of that name, or an adapter for a run.
+        InputError: nothing of that name.
+        UsageError: an adapter for a run.
         RemoteError: the Hub does not have it or cannot be reached.
     """
     where, model = asked, ""
@@ -47,7 +48,7 @@ def choose(asked: str, adapter: Path | None) -> Chosen:
         where, _, model = asked.rpartition(":")
     if _is_run(Path(where)):
         if adapter is not None:
-            raise InputError(
+            raise UsageError(
                 f"--adapter {adapter} does not go with the run {where}", "Name a model instead"
             )
         return _of_run(open_run(Path(where)), model or ADAPTER)

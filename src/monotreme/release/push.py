@@ -168,7 +168,9 @@ def push(
     """
     planned = uploads(run, accepted)
     if not confirm(planned):
-        raise RefusedError("the upload was not confirmed", "Confirm it, or add --yes")
+        raise RefusedError(
+            "the upload was not confirmed", "Confirm it, or add --yes where there is no terminal"
+        )
     return [_upload(upload, f"Release of {run.recipe.name}") for upload in planned]
 
 

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from monotreme.printable import printable
+from monotreme.recipe.differences import shown
 
 SURE = 0.05  # a corrected p below it is called a difference
 
@@ -26,6 +27,11 @@ def print_comparison(
     deltas = [row for row in found["deltas"] if several or row["benchmark"] != "mean"]
     for name, side in (("A", "first"), ("B", "second")):
         console.print(f"{name}: {_text(found[side])}", highlight=False, soft_wrap=True)
+    if found["settings"]:
+        settings = Table("the recipes differ in", "A", "B")
+        for one in found["settings"]:
+            settings.add_row(*(_text(shown(one[key])) for key in ("key", "first", "second")))
+        console.print(settings)
     table = _table("points", "A", "B")
     for row in deltas:
         sides = (scores[found[side], row["benchmark"]] for side in ("first", "second"))

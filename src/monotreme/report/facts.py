@@ -13,6 +13,7 @@ from monotreme.recall import self_tested
 from monotreme.recipe import dump_recipe
 from monotreme.records import read_table
 from monotreme.report import terminal
+from monotreme.report.protected import protected_pairs
 from monotreme.run import Run
 
 Facts = dict[str, Any]
@@ -114,18 +115,24 @@ def _time(stages: Facts, price_per_hour: float | None) -> list[Facts]:
 
 def _similarity(run: Run, stage: str, settings: Facts) -> Facts:
     """Pairs by similarity in bars of 1/BARS, from the first bar that holds any."""
-    column = read_table(run.output(stage, "pairs.parquet"), columns=["similarity"])["similarity"]
-    values = np.asarray(column, np.float64)
-    bars = np.clip(np.floor(values * BARS + 1e-9), 0, BARS - 1).astype(np.int64)
-    counts = np.bincount(bars, minlength=BARS).tolist()
+    pairs = read_table(run.output(stage, "pairs.parquet"), columns=["similarity"])
+    counts = _bars(pairs)
+    apart = _bars(protected_pairs(run)) if stage == "curate" else [0] * BARS
     first = next((i for i, count in enumerate(counts) if count), BARS)
     return {
         "threshold": settings["threshold"],
         "bars": [
-            {"low": i / BARS, "high": (i + 1) / BARS, "pairs": counts[i]}
+            {"low": i / BARS, "high": (i + 1) / BARS, "pairs": counts[i], "protected": apart[i]}
             for i in range(first, BARS)
         ],
     }
+
+
+def _bars(pairs: pa.Table) -> list[int]:
+    """(BARS,) how many of the pairs have a similarity in each bar."""
+    values = np.asarray(pairs["similarity"], np.float64)
+    bars = np.clip(np.floor(values * BARS + 1e-9), 0, BARS - 1).astype(np.int64)
+    return [int(num) for num in np.bincount(bars, minlength=BARS)]
 
 
 def _examples(run: Run, what: str) -> list[Facts]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from monotreme.plot import line_chart
+from monotreme.recipe.differences import shown
 from monotreme.report.facts import Facts
 from monotreme.report.layout import (
     Figure,
@@ -18,7 +19,6 @@ from monotreme.report.layout import (
 
 MEAN = "mean"  # the row of scores.json that is no benchmark
 MANY = 20  # rows of a table that is folded
-LONGEST = 60  # characters of a model's setting that are shown
 
 
 def parts(told: Facts) -> Parts:
@@ -115,18 +115,13 @@ def _ingredients(merges: Facts) -> Iterator[str | Table]:
         head = ["merge", "adapter", "and adapter", "cosine of deltas", "opposite directions"]
         yield Table(head, pairs, 3)
     differences = [
-        (name, setting, *(_shown(side) for side in sides))
+        (name, setting, *map(shown, sides))
         for name, one in merges.items()
         for setting, sides in one.get("differences", {}).items()
     ]
     if differences:
         yield "Settings in which the model that was merged into is not the base, as the recipe accepts:"
         yield Table(["merge", "setting", "of the base", "of the model"], differences, 4)
-
-
-def _shown(setting: Any) -> str:
-    text = " ".join(str(setting).split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 def _proof(verify: Facts) -> tuple[str, str]:
@@ -165,8 +160,9 @@ def _scores(told: Facts) -> Parts:
     head = ["model", "benchmark", "questions", "score", "difference", "95 % interval", "p (Holm)"]
     blocks: list[Any] = [
         *(told["asked"] if "asked" in told else [f"Protocol {found['protocol']}."]),
-        "In points, ± one standard error; differences are paired, p is corrected for the benchmarks of a "
-        "model (Holm).",
+        *_settings(found.get("settings", ())),
+        "In points, ± one standard error where the questions show one; differences are paired, p is "
+        "corrected for the benchmarks of a model (Holm).",
         Table(head, [_score_row(row, deltas) for row in scores], 2),
     ]
     clean = [row for row in scores if row.get("clean")]
@@ -178,6 +174,14 @@ def _scores(told: Facts) -> Parts:
     against = dict.fromkeys(row["against"] for row in found["deltas"])
     yield " ".join(["Scores", *(f"against {name}" for name in against)]), blocks
     yield "Scores by exposure", list(_exposure(scores))
+
+
+def _settings(rows: Iterable[Facts]) -> Iterator[str | Table]:
+    """What differs between the recipes of two runs that are compared."""
+    cells = [(row["key"], shown(row["first"]), shown(row["second"])) for row in rows]
+    if cells:
+        yield "The recipes differ in:"
+        yield Table(["key", "first", "second"], cells, 3)
 
 
 def _score_row(row: Facts, deltas: Mapping[tuple[str, str], Facts], part: str = "") -> list[str]:

@@ -46,11 +46,11 @@ def _funnel(name: str, stages: Sequence[Mapping[str, Any] | None]) -> list[str]:
 
 
 GUARANTEES = {
-    "pairs_over_threshold_among_kept": "pairs over the threshold among the kept",
+    "pairs_over_threshold_among_kept": "unprotected pairs over the threshold among the kept",
+    "protected_pairs": "protected pairs over the threshold, of which both are kept",
     "dropped_without_kept_neighbour": "dropped without a kept neighbour",
     "dropped_although_more_verbose": "dropped although more verbose than its twin",
     "dropped_with_another_final_answer": "dropped although its final answer is another",
-    "protected_pairs": "pairs over the threshold kept because their answers differ",
 }
 
 
@@ -82,6 +82,14 @@ def _recall(join: Facts) -> list[tuple[str, str]]:
     ]
 
 
+KINDS: dict[
+    str, tuple[str, ...]
+] = {  # of pairs: under the threshold, over it, and over it but kept apart
+    "curate": ("under the threshold", "at least one yields", "both stay: protected"),
+    "decontaminate": ("judged where words agree", "judged"),
+}
+
+
 def _similarity(told: Facts) -> Parts:
     titles = {"curate": "Similar questions", "decontaminate": "Similar benchmark questions"}
     said = {
@@ -93,13 +101,17 @@ def _similarity(told: Facts) -> Parts:
         if not found or not found["bars"]:
             continue
         bars = [(bar["low"], bar["high"], bar["pairs"]) for bar in found["bars"]]
-        svg = histogram(titles[stage], "cosine similarity", "pairs", bars, found["threshold"])
-        rows = [(f"{low:.2f}", f"{high:.2f}", f"{num:,}") for low, high, num in bars]
+        apart = [bar["protected"] for bar in found["bars"]]
+        names, head = KINDS[stage], ["from", "to", "pairs", "of them protected"]
+        if not any(apart):
+            names, head, apart = names[:2], head[:3], []
+        axes = ("cosine similarity", "pairs")
+        svg = histogram(titles[stage], *axes, bars, found["threshold"], names, apart)
+        cells = [[f"{low:.2f}", f"{high:.2f}", f"{num:,}"] for low, high, num in bars]
+        for row, num in zip(cells, apart, strict=False):
+            row.append(f"{num:,}")
         words = f"Pairs by similarity. {said[stage]}"
-        yield (
-            titles[stage],
-            [words, Figure(svg), Table(["from", "to", "pairs"], rows, 0, folded="The numbers")],
-        )
+        yield titles[stage], [words, Figure(svg), Table(head, cells, 0, folded="The numbers")]
 
 
 def _examples(told: Facts) -> Parts:

@@ -10,16 +10,27 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from monotreme.errors import InputError
+from monotreme.errors import InputError, UsageError
 from monotreme.printable import printable
 from monotreme.recipe import STAGES
 from monotreme.records import read_table
 from monotreme.run import Run
 
 ROWS = {"dropped": ("curate", "dropped.parquet"), "leaked": ("decontaminate", "leaked.parquet")}
+_UNITS = (
+    "counted are questions; by merge tensors, by evaluate the questions that each model is asked"
+)
+# The figures that a stage's end is announced with.
+_OUTCOMES = dict.fromkeys(STAGES, "{counts[read]:,} questions read, {counts[kept]:,} kept") | {
+    "train": "{facts[num_steps]:,} steps, loss {facts[first_loss]:.3f} → {facts[last_loss]:.3f} nats",
+    "merge": "{counts[kept]:,} tensors written",
+    "evaluate": "{counts[kept]:,} questions asked of each model",
+    "release": "{counts[kept]:,} questions, {facts[num_files]:,} files",
+}
 _CELL = 200  # characters of a text that one row shows
 _ID = 12  # characters of an id that are enough to name it
 _WHICH = "source, id, state"
+SIDES = ("left", "right")  # of a pair
 _TWIN = ("source", "instruction", "input", "output")
 
 
@@ -48,6 +59,11 @@ def summary(run: Run) -> dict[str, Any]:
     return found
 
 
+def outcome(stage: str, record: dict[str, Any]) -> str:
+    """What a finished stage's record says in a few words."""
+    return f"{_OUTCOMES[stage].format(**record)}, {record['seconds']:,.1f} s"
+
+
 def _brief(record: dict[str, Any]) -> dict[str, Any]:
     return {key: record[key] for key in ("counts", "facts", "seconds", "peak_bytes")}
 
@@ -57,7 +73,12 @@ def _json(run: Run, stage: str, name: str) -> Any:
 
 
 def rows(run: Run, what: str, source: str | None, limit: int) -> list[dict[str, Any]]:
-    """The first rows that a stage dropped, those nearest to their twin first."""
+    """The first rows that a stage dropped, those nearest to their twin first.
+
+    Raises:
+        UsageError: there is no such source.
+    """
+    check_source(run, ROWS[what][0], source)
     table = read_table(run.output(*ROWS[what]))
     if source is not None:
         table = table.filter(pc.equal(table["source"], source))
@@ -66,16 +87,33 @@ def rows(run: Run, what: str, source: str | None, limit: int) -> list[dict[str, 
     return beside_twins(run, found) if what == "dropped" else found
 
 
+def check_source(run: Run, stage: str, source: str | None) -> None:
+    """A name that no source has is a slip, where one of which nothing was dropped is an answer.
+
+    Raises:
+        UsageError: the stage read nothing of that name.
+    """
+    known = run.record(stage)["counts"]["by_source"]
+    if source is not None and source not in known:
+        raise UsageError(f"there is no source {source!r}", f"Known are {', '.join(sorted(known))}")
+
+
 def beside_twins(run: Run, dropped: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of curate/dropped.parquet, each with the question that it yields to as `twin_*`."""
-    table = read_table(
-        run.output("curate", "questions.parquet"),
-        filters=_is_one_of(row["twin"] for row in dropped),
-    )
-    kept = {row["id"]: row for row in table.to_pylist()}
+    """Rows of curate/dropped.parquet, each with the question that it yields to as `twin_*`.
+
+    `twin_row` is that question's place in curate/questions.parquet: a copy to the letter has its id.
+    """
+    path = run.output("curate", "questions.parquet")
+    names = pa.array([row["twin"] for row in dropped], pa.string())
+    places = pc.index_in(names, read_table(path, columns=["id"])["id"]).to_pylist()
+    kept = {row["id"]: row for row in read_table(path, filters=_is_one_of(names)).to_pylist()}
     return [
-        {**row, **{f"twin_{key}": kept.get(row["twin"], {}).get(key) for key in _TWIN}}
-        for row in dropped
+        {
+            **row,
+            "twin_row": place,
+            **{f"twin_{key}": kept.get(row["twin"], {}).get(key) for key in _TWIN},
+        }
+        for row, place in zip(dropped, places, strict=True)
     ]
 
 
@@ -86,7 +124,7 @@ def similar_to(run: Run, wanted: str, limit: int) -> list[dict[str, Any]]:
         wanted: the beginning of the question's id.
 
     Raises:
-        InputError: no question's id begins so, or several do.
+        UsageError: no question's id begins so, or several do.
     """
     asked = _one_id(run, wanted)
     pairs = read_table(
@@ -98,7 +136,7 @@ def similar_to(run: Run, wanted: str, limit: int) -> list[dict[str, Any]]:
         for row in pairs.to_pylist()
     }
     nearest = sorted(similarity, key=lambda other: (-similarity[other], other))[:limit]
-    texts = _questions(run, [asked, *nearest])
+    texts = questions_of(run, [asked, *nearest])
     return [{**texts[asked], "similarity": None}] + [
         {**texts[other], "similarity": similarity[other]} for other in nearest
     ]
@@ -116,13 +154,13 @@ def _one_id(run: Run, wanted: str) -> str:
     if len(found) == 1:
         return found.pop()
     what = "no question's id begins" if not found else f"{len(found)} questions' ids begin"
-    raise InputError(
+    raise UsageError(
         f"{what} with {wanted!r} in {run.folder}",
         "Ids are the `id` column of curate/questions.parquet and dropped.parquet",
     )
 
 
-def _questions(run: Run, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def questions_of(run: Run, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Id → the question and what became of it: `kept`, or why it was dropped."""
     wanted = _is_one_of(ids)
     dropped = read_table(run.output("curate", "dropped.parquet"), filters=wanted)
@@ -141,6 +179,15 @@ def print_rows(found: Iterable[dict[str, Any]]) -> None:
     Console().print(table)
 
 
+def print_pairs(found: Iterable[dict[str, Any]]) -> None:
+    """Look-alikes that were both kept, side by side."""
+    table = Table("similarity", "kept", "and kept", show_lines=True)
+    for row in found:
+        sides = (f"{_named(row[side])}\n{asked_and_answered(row[side])}" for side in SIDES)
+        table.add_row(f"{row['similarity']:.3f}", *(escape(cell) for cell in sides))
+    Console().print(table)
+
+
 def print_similar(found: Iterable[dict[str, Any]]) -> None:
     """A question and those near it, with what became of each."""
     table = Table(_WHICH, "question", show_lines=True)
@@ -151,7 +198,11 @@ def print_similar(found: Iterable[dict[str, Any]]) -> None:
 
 def _which(row: dict[str, Any], state: str) -> str:
     similarity = "" if row["similarity"] is None else f" {row['similarity']:.3f}"
-    return f"{row['source']}\n{row['id'][:_ID]}\n{state}{similarity}"
+    return f"{_named(row)}\n{state}{similarity}"
+
+
+def _named(row: dict[str, Any]) -> str:
+    return f"{row['source']}\n{row['id'][:_ID]}"
 
 
 def because(row: dict[str, Any]) -> str:
@@ -170,7 +221,8 @@ def because(row: dict[str, Any]) -> str:
     if row["twin_instruction"] is None:
         return _cell(row["detail"])
     twin = {key: row[f"twin_{key}"] for key in _TWIN}
-    return f"{twin['source']} {row['twin'][:_ID]}\n{asked_and_answered(twin)}\n({_cell(row['detail'])})"
+    which = f"{twin['source']}, kept as row {row['twin_row']:,}\n{row['twin'][:_ID]}"
+    return f"{which}\n{asked_and_answered(twin)}\n({_cell(row['detail'])})"
 
 
 def asked_and_answered(row: dict[str, Any]) -> str:
@@ -267,11 +319,12 @@ def _merge_lines(merge: dict[str, Any]) -> Iterator[str]:
 
 def _perplexity_line(rows: Sequence[dict[str, Any]]) -> str:
     each = ", ".join(f"{escape(row['model'])} {row['perplexity']:.2f}" for row in rows)
-    return f"perplexity on held-out text: {each}"
+    return f"perplexity of a token on held-out text: {each}"
 
 
 def _stages_table(stages: dict[str, Any]) -> Table:
     table = Table("stage", "read", "kept", "dropped", "why", "seconds", title="What each stage did")
+    table.caption = _UNITS
     for name, record in stages.items():
         counts = record["counts"]
         why = ", ".join(f"{reason} {num}" for reason, num in sorted(counts["by_reason"].items()))
@@ -311,8 +364,9 @@ def _scores_table(evaluation: dict[str, Any]) -> Table:
 
 
 def _delta_cells(delta: dict[str, Any]) -> tuple[str, str, str]:
+    error = "" if delta["stderr"] is None else f" ± {delta['stderr']:.1f}"
     return (
-        f"{delta['delta']:+.1f} ± {delta['stderr']:.1f}",
+        f"{delta['delta']:+.1f}{error}",
         f"{delta['low']:+.1f} … {delta['high']:+.1f}",
         f"{delta['p_holm']:.2g}",
     )

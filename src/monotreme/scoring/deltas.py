@@ -16,6 +16,7 @@ from monotreme.scoring.results import Results, Row
 from monotreme.scoring.statistics import (
     Floats,
     Interval,
+    Z,
     bootstrap,
     detectable,
     holm,
@@ -162,20 +163,21 @@ def _parts(
 
 
 def _delta(result: Results, base: Results, seed: int, num_tests: int) -> Row:
-    """Paired difference on some questions, one of so many tests that stand together."""
+    """Paired difference on some questions, one of so many tests that stand together.
+
+    Where all differences are equal they show no spread: the error is None, unknown rather than 0.
+    """
     differences = result.scores - base.scores
     delta, stderr = mean_of_groups(differences, result.averaged, ddof=1)
     if result.metric == "mc2":
         low, high, p_value = bootstrap(differences, seed)
     else:
         p_value = mcnemar(differences)
-        several = len(set(result.averaged)) > 1
-        low, high = (
-            normal_interval(delta, stderr) if several else paired_share_interval(differences)
-        )
+        spread = len(set(result.averaged)) > 1 and stderr > 0
+        low, high = normal_interval(delta, stderr) if spread else paired_share_interval(differences)
     return {
         "delta": 100 * delta,
-        "stderr": 100 * stderr,
+        "stderr": 100 * stderr or None,
         "low": 100 * low,
         "high": 100 * high,
         "p_value": p_value,
@@ -192,8 +194,11 @@ def _correct(rows: Sequence[Row]) -> None:
 
 
 def _mean_delta_row(model: str, base: str, rows: Sequence[Row]) -> Row:
-    """Benchmarks are independent of each other; over several the mean is near normal."""
-    delta, stderr = mean_of_estimates([(row["delta"], row["stderr"]) for row in rows])
+    """Benchmarks are independent of each other; over several the mean is near normal.
+
+    For an error that is unknown stands that of a normal interval as wide as the row's.
+    """
+    delta, stderr = mean_of_estimates([(row["delta"], _error(row)) for row in rows])
     low, high = normal_interval(delta, stderr)
     p_value = normal_test(delta, stderr)
     return {
@@ -201,7 +206,7 @@ def _mean_delta_row(model: str, base: str, rows: Sequence[Row]) -> Row:
         "against": base,
         "benchmark": MEAN,
         "delta": delta,
-        "stderr": stderr,
+        "stderr": stderr or None,
         "low": low,
         "high": high,
         "p_value": p_value,
@@ -209,6 +214,11 @@ def _mean_delta_row(model: str, base: str, rows: Sequence[Row]) -> Row:
         "num_questions": sum(row["num_questions"] for row in rows),
         "test": "normal",
     }
+
+
+def _error(row: Row) -> float:
+    error: float | None = row["stderr"]
+    return (row["high"] - row["low"]) / (2 * Z) if error is None else error
 
 
 # ── perplexity ───────────────────────────────────────────────────────────────────────────────────

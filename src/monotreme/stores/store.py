@@ -1,6 +1,7 @@
 """A folder or an object in a store: list it, get, put and remove files, and be patient with the network."""
 
 import errno
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from monotreme.storage import writing
 
 PATIENCE_SECONDS = 120.0  # of trying again from the first failure on
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 15.0
+NOTICE_SECONDS = 20.0  # between two lines that say how long it will still be tried
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 # What tells one version of an object from another, as S3, GCS, the web, and others name it.
 MARKS = ("ETag", "etag", "generation", "mtime", "created", "Last-Modified", "last_modified")
@@ -154,7 +156,7 @@ class Store:
             InputError, RemoteError: as the callers say.
             OSError: a full disk.
         """
-        end, pause = 0.0, FIRST_PAUSE_SECONDS
+        end, pause, said = 0.0, FIRST_PAUSE_SECONDS, -math.inf
         while True:
             try:
                 return do()
@@ -162,9 +164,10 @@ class Store:
                 if not _is_lost(error):
                     raise _told(url, error) from None
                 now = time.monotonic()
-                if not end:
-                    end = now + PATIENCE_SECONDS
-                    notice(f"{url} cannot be reached; trying for {PATIENCE_SECONDS:.0f} s")
+                end = end or now + PATIENCE_SECONDS
+                if now < end and now - said >= NOTICE_SECONDS:
+                    notice(f"{url} cannot be reached; trying for {end - now:.0f} s")
+                    said = now
                 if now >= end:
                     problem = f"{url} cannot be reached for {PATIENCE_SECONDS:.0f} s"
                     raise RemoteError(f"{problem} ({_line(error)})", self.remedy) from None

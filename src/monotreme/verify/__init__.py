@@ -6,12 +6,13 @@ duplicates) and leaks (benchmarks), or weights. Nothing in the folder is changed
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from monotreme.errors import InputError, MonotremeError
+from monotreme.errors import InputError, MonotremeError, UsageError
 from monotreme.printable import printable
 from monotreme.recipe import Recipe, load_recipe
 from monotreme.records import Question
@@ -19,12 +20,14 @@ from monotreme.release.record import FolderRecord
 from monotreme.verdicts import FILE as VERDICTS
 from monotreme.verdicts import read, settle
 from monotreme.verify.check import Check, compared, guarded, left_open
-from monotreme.verify.folder import RECIPE, check_files, check_no_code, read_record
+from monotreme.verify.folder import RECIPE, check_files, check_no_code, read_record, unsafe
 from monotreme.verify.leaks import Setting, check_leaks
 from monotreme.verify.origins import check_rebuild, check_recipe, read_encoder
 from monotreme.verify.questions import (
+    NOT_RIGHT,
     PROVENANCE,
     TRAIN,
+    check_changed,
     check_counts,
     check_exact,
     check_ids,
@@ -35,8 +38,6 @@ from monotreme.verify.questions import (
 from monotreme.verify.weights import CONFIG, WEIGHTS, check_adapter, check_base, check_model
 
 __all__ = ["Check", "Options", "Report", "lines", "plain", "read_given", "verify"]
-
-NOT_RIGHT = "files are not as recorded"
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,15 @@ def verify(folders: Sequence[Path], options: Options) -> list[Report]:
     """Check released folders; of a model also that it was trained on the data set among them.
 
     Raises:
-        InputError: one of them is no released folder, or a benchmark is given that none names.
+        InputError: one of them is no released folder, or a benchmark's file is not there.
+        UsageError: a benchmark is given that none of them names, or the cache lies in one.
     """
     records = [read_record(folder) for folder in folders]
     _check_given(records, options.benchmarks)
     for folder in folders:
         if options.cache.resolve().is_relative_to(folder.resolve()):
             problem = f"--cache {options.cache} lies in {folder}, which is only read"
-            raise InputError(problem, "Name a folder elsewhere")
+            raise UsageError(problem, "Name a folder elsewhere")
     reports = [
         Report(folder, record, _checks(folder, record, options))
         for folder, record in zip(folders, records, strict=True)
@@ -94,12 +96,12 @@ def read_given(texts: Sequence[str]) -> dict[str, Path]:
     """Benchmarks given as ID=PATH.
 
     Raises:
-        InputError: one of the texts is something else.
+        UsageError: one of the texts is something else.
     """
     parts = [text.partition("=") for text in texts]
     for name, _, path in parts:
         if not name or not path:
-            raise InputError(f"--benchmark {name} names no path", "Write it as --benchmark ID=PATH")
+            raise UsageError(f"--benchmark {name} names no path", "Write it as --benchmark ID=PATH")
     return {name: Path(path) for name, _, path in parts}
 
 
@@ -108,7 +110,7 @@ def _check_given(records: Sequence[FolderRecord], benchmarks: Mapping[str, Path]
     for name, path in benchmarks.items():
         if name not in known:
             problem = f"--benchmark {name}: no folder names it"
-            raise InputError(problem, f"Known are {', '.join(sorted(known)) or 'none'}")
+            raise UsageError(problem, f"Known are {', '.join(sorted(known)) or 'none'}")
         if not path.exists():
             raise InputError(f"--benchmark {name}: {path} does not exist", "Correct the path")
 
@@ -157,7 +159,7 @@ def _dataset_checks(
     options: Options,
 ) -> list[Check]:
     if not {TRAIN, PROVENANCE} <= right:
-        return [left_open("questions", NOT_RIGHT)]
+        return [_changed(folder, right)]
     try:
         released = read_released(folder)
     except InputError as error:
@@ -170,6 +172,15 @@ def _dataset_checks(
     if recipe is None:
         return [*checks, left_open("near-duplicates and leaks", "there is no recipe to go by")]
     return checks + _look_alikes(folder, record, recipe, released.questions, right, options)
+
+
+def _changed(folder: Path, right: set[str]) -> Check:
+    """The rows that were changed, as far as one of the two files still tells."""
+    paths = [folder / name for name in (TRAIN, PROVENANCE)]
+    if len({TRAIN, PROVENANCE} & right) == 1 and not any(unsafe(folder, path) for path in paths):
+        with suppress(InputError):
+            return check_changed(folder)
+    return left_open("questions", NOT_RIGHT)
 
 
 def _look_alikes(

@@ -39,7 +39,7 @@ def read_record(folder: Path) -> FolderRecord:
     path = folder / FILE
     name_one = "Name a folder that `monotreme release` made, such as runs/pocket/release/dataset"
     try:
-        if problem := _unsafe(folder, path):
+        if problem := unsafe(folder, path):
             raise InputError(f"{path} {problem}", name_one)
         if path.stat().st_size > LARGEST_RECORD:
             raise InputError(f"{path} has more than {LARGEST_RECORD:,} bytes", name_one)
@@ -125,7 +125,7 @@ def _raised(error: OSError) -> None:
 def _difference(folder: Path, claim: FileClaim) -> str:
     """How a file differs from the record; "" where it does not."""
     path = folder / claim.path
-    if problem := _unsafe(folder, path):
+    if problem := unsafe(folder, path):
         return problem
     size = path.stat().st_size
     if size != claim.bytes:
@@ -136,7 +136,7 @@ def _difference(folder: Path, claim: FileClaim) -> str:
     return ""
 
 
-def _unsafe(folder: Path, path: Path) -> str:
+def unsafe(folder: Path, path: Path) -> str:
     """Why a path is not to be opened; "" where it may be.
 
     The Hub's cache keeps a repository's files in `blobs`, beside the folder of the commit's folder.

@@ -24,6 +24,8 @@ from monotreme.wording import normalize
 
 TRAIN, PROVENANCE = "data/train.parquet", "data/provenance.parquet"
 TEXTS = ("instruction", "input", "output")
+NOT_RIGHT = "files are not as recorded"
+NAMED, SHOWN = 5, 12  # rows that are named, and characters of an id that are enough for it
 # Float32 vectors of one text differ between processors; so near the threshold nobody is told wrong.
 # Largest difference of a cosine seen between instruction sets: docs/verify.md.
 ROUNDING = 1e-5
@@ -162,6 +164,41 @@ def check_ids(released: Released, claim: QuestionsClaim) -> Check:
             f"recorded is {claim.content_digest[:16]}…"
         )
     return compared("ids", f"content digest {claim.content_digest}", problems)
+
+
+def check_changed(folder: Path) -> Check:
+    """Which questions and ids do not fit, where one of the two files is not as recorded.
+
+    The record holds one digest of all ids; row by row they stand in the provenance alone.
+
+    Raises:
+        InputError: a file is no Parquet, or lacks a column or a value.
+    """
+    asked = _table(folder / TRAIN, TEXTS).to_pylist()
+    found = [digest(*(row[name] for name in TEXTS)) for row in asked]
+    claimed = _table(folder / PROVENANCE, ["id"])["id"].to_pylist()
+    if len(found) == len(claimed):
+        rows = enumerate(zip(claimed, found, strict=True))
+        names = [f"row {row:,} ({ours[:SHOWN]})" for row, (ours, theirs) in rows if ours != theirs]
+        told = [_first("changed", names)]
+    else:
+        missing, added = Counter(claimed) - Counter(found), Counter(found) - Counter(claimed)
+        told = [
+            _first(what, [id_[:SHOWN] for id_ in ids.elements()])
+            for what, ids in (("missing", missing), ("added", added))
+        ]
+    problem = "; ".join(filter(None, told))
+    if not problem:
+        return left_open("questions", f"{NOT_RIGHT}, and every question fits its id")
+    return compared("questions", "", [problem])
+
+
+def _first(what: str, names: Sequence[str]) -> str:
+    """How many rows are so, and the first few of them."""
+    if not names:
+        return ""
+    more = ", …" if len(names) > NAMED else ""
+    return f"{len(names):,} {what}: {', '.join(names[:NAMED])}{more}"
 
 
 def check_exact(released: Released) -> Check:
