@@ -103,6 +103,7 @@ def texts(
     return {name: Texts(column, encoder, cache) for name, column in columns.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("splits", "view", "flagged", "removed", "rows", "num_pairs"),
