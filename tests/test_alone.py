@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from monotreme import evaluate
 from monotreme.cli import app
-from monotreme.errors import InputError, MonotremeError, RecipeError, RefusedError
+from monotreme.errors import InputError, MonotremeError, RefusedError, UsageError
 from monotreme.evaluate.alone import evaluate_model, settings_of
 from monotreme.recipe import PAPER_BENCHMARKS, Evaluate
 from monotreme.records import read_table
@@ -198,5 +198,5 @@ def test_the_command(data: Path, tiny_model: Path, tmp_path: Path) -> None:
     [[], ["r.yaml", "--model", "m"], ["r.yaml", "--limit", "3"], ["r.yaml", "--tasks", "mmlu"]],
 )
 def test_a_recipe_or_a_model(words: list[str]) -> None:
-    with pytest.raises(RecipeError):
+    with pytest.raises(UsageError):
         CliRunner().invoke(app, ["evaluate", *words], catch_exceptions=False)

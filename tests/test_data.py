@@ -83,6 +83,7 @@ def test_a_damaged_set_is_made_again(
     assert encodings == [9, 9]
 
 
+@pytest.mark.slow
 def test_two_processes_encode_once(make_run: Callable[..., Run], tiny_model: Path) -> None:
     """As the ranks of torchrun do, which all come to it at the same time."""
     run = stage(make_run, uneven(9))

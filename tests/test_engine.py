@@ -191,7 +191,9 @@ def test_a_worker_that_is_killed_takes_nothing_with_it(engine: Engine, tmp_path:
     assert (tmp_path / "died").exists()
 
 
-@in_workers
+@pytest.mark.parametrize(
+    "engine", ["local-2", pytest.param("ray", marks=pytest.mark.slow)], indirect=True
+)
 def test_the_one_row_that_kills_is_found_and_the_others_are_done(engine: Engine) -> None:
     rows = [f"row {n}" for n in range(20)]
     rows[13] = "poison"

@@ -126,6 +126,7 @@ def test_a_command_that_is_killed_at_any_moment_loses_nothing(
         assert not list(runs.rglob("*.tmp")), f"seed {seed}"
 
 
+@pytest.mark.slow
 @on_both
 def test_a_killed_worker_is_no_matter(
     recipe: Path, whole: dict[str, Any], runs: Path, hold: Path, engine: tuple[object, ...]
@@ -218,7 +219,13 @@ def test_a_row_that_kills_its_worker_is_named_and_the_run_goes_on_without_it(
 # ── full ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("free", [30_000, 150_000], ids=["reading", "embedding"])
+@pytest.mark.parametrize(
+    "free",
+    [
+        pytest.param(30_000, id="reading"),
+        pytest.param(150_000, id="embedding", marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_loses_nothing_that_was_finished(
     recipe: Path, whole: dict[str, Any], small_disk: Path, tmp_path: Path, free: int
 ) -> None:

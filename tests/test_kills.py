@@ -145,6 +145,7 @@ def _killer(operation: int) -> Callable[[FrameType, str, Any], None]:
 # ── killed ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_killed_between_any_two_file_operations_of_a_save(
     make: Callable[[str], Run],
     dies: Callable[[Run, Death], bool],

@@ -147,6 +147,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_a_merge_killed_at_any_call_to_the_system_is_finished_by_the_next(
     tmp_path: Path, sharded: Path, adapter: Path
 ) -> None:

@@ -44,7 +44,11 @@ def file_order_greedy(num: int, pairs: Pairs) -> int:
 
 
 @pytest.mark.parametrize(
-    ("source", "num", "unique", "kept"), [("scibench", 695, 684, 624), ("theoremqa", 800, 799, 561)]
+    ("source", "num", "unique", "kept"),
+    [
+        ("scibench", 695, 684, 624),
+        pytest.param("theoremqa", 800, 799, 561, marks=pytest.mark.slow),
+    ],
 )
 def test_a_source_alone(shared_data: Path, tmp_path: Path, source, num, unique, kept):
     """The published 616 and 564 come from the order-dependent greedy over these same rows."""

@@ -94,6 +94,7 @@ def test_torchrun_leads_and_follows_too(make_run: Callable[..., Run], tmp_path: 
         torch.testing.assert_close(others[name], weight, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_lost_follower_is_one_line_and_the_next_run_finishes(
     make_run: Callable[..., Run],
 ) -> None:
@@ -160,6 +161,7 @@ def test_torchrun_of_what_is_up_to_date_ends(
     assert len(met) == 2
 
 
+@pytest.mark.slow
 def test_ranks_that_are_all_told_to_stop_end_after_the_step(make_run: Callable[..., Run]) -> None:
     """As torchrun tells them, and a terminal's Ctrl-C: nothing of the steps done is lost."""
     run = prepared(make_run, "stopped", epochs=500)

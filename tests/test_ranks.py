@@ -93,6 +93,7 @@ def leader(code: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_who_waits_for_a_process_that_is_gone_ends_with_what_it_said() -> None:
     code = "import sys, time; time.sleep(1); sys.exit('no room')"
     with leader(code) as (process, _):

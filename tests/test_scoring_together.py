@@ -192,6 +192,7 @@ def test_several_ranks_leave_the_bytes_that_one_leaves(
     assert not (run.folder / "evaluate/parts").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small_portions")
 def test_candidates_are_measured_together_too(
     ready_to_choose: Callable[..., Run],  # noqa: F811
@@ -269,6 +270,7 @@ def _unchanged(kept: dict[Path, int], read: Callable[[Path], Any]) -> Callable[[
     return read_kept
 
 
+@pytest.mark.slow
 def test_what_a_rank_cannot_do_is_told_in_its_words(
     ready: Callable[..., Run],  # noqa: F811
     trained: Path,
@@ -370,6 +372,7 @@ def test_an_error_of_the_first_rank_lets_the_others_go(
     assert [process.returncode for process in both] == [InputError.exit_code, 0], said
 
 
+@pytest.mark.slow
 def test_who_helps_ends_when_the_first_rank_is_killed(
     command: Callable[[str], list[str]], tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ def both(make_run: Callable[..., Run], **more: Any) -> tuple[Run, Run]:
     return runs[0], runs[1]
 
 
+@pytest.mark.slow
 def test_a_shared_base_trains_the_same_bytes(make_run: Callable[..., Run]) -> None:
     """Rows of 80 tokens: the ranks have different numbers of them; the last step leaves a rank idle."""
     whole, shared = both(make_run, max_length=80, validation=0.1)

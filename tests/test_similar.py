@@ -2,8 +2,9 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from monotreme import machine, similar
 from monotreme.encoders import BUILT_IN, find_encoder
-from monotreme.engine import open_engine
+from monotreme.engine import Died, InProcess, open_engine
 from monotreme.neighbors import Pairs, joined
 from monotreme.similar import Similar, Spill, Texts, similar_between, similar_within
 
@@ -139,13 +140,37 @@ class Deadly(Noisy):
     def encode(
         self, windows: Sequence[str], exact: bool
     ) -> Iterator[tuple[list[int], torch.Tensor]]:
-        if exact and multiprocessing.parent_process() and self.deadly & set(windows):
-            os._exit(1)
+        if exact and self.deadly & set(windows):
+            if multiprocessing.parent_process():
+                os._exit(1)
+            raise SystemExit
         return super().encode(windows, exact)
 
 
+class Mortal(InProcess):
+    """Says of an item what an engine says whose worker has died of it, and starts no processes."""
+
+    def outcomes(
+        self, work: Any, items: Iterable[Any], make: Callable[[], Any], on_gpu: bool = False
+    ) -> Iterator[Any]:
+        for item in items:
+            try:
+                yield from super().outcomes(work, [item], make, on_gpu)
+            except SystemExit:
+                yield Died("killed")
+
+
 @pytest.mark.parametrize(("noise", "error"), [(0.01, 0.03), (0.2, 0.01)], ids=["fine", "worse"])
-def test_a_text_that_dies_in_the_exact_embedding_alone_is_set_aside(noise, error, tmp_path: Path):
+@pytest.mark.parametrize(
+    "opened",
+    [
+        pytest.param(Mortal, id="here"),
+        pytest.param(lambda: open_engine("local", 2, None), id="workers", marks=pytest.mark.slow),
+    ],
+)
+def test_a_text_that_dies_in_the_exact_embedding_alone_is_set_aside(
+    opened, noise, error, tmp_path: Path
+):
     """What is left is what there is without it; nothing else may take its rows for another's."""
     encoder = Deadly(noise, error)
     whole = similar_within(Texts(TEXTS, encoder, tmp_path / "whole"), 0.7, 0.6)
@@ -153,7 +178,7 @@ def test_a_text_that_dies_in_the_exact_embedding_alone_is_set_aside(noise, error
     there = joined(list(whole.blocks(0.6)))
     gone = np.unique(there.left[np.abs(there.similarity - 0.7) < 0.02])[[0, 3, -1]].tolist()
     encoder.deadly = frozenset(TEXTS[place].split()[0] for place in gone)
-    with open_engine("local", 2, None) as engine:
+    with opened() as engine:
         side = Texts(TEXTS, encoder, tmp_path / "deadly", engine, set_aside=True)
         found = similar_within(side, 0.7, 0.6)
     assert found.missing.tolist() == gone

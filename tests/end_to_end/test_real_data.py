@@ -57,6 +57,7 @@ def reduced(shared_data: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_whole_way_on_real_questions(reduced: Path, tmp_path: Path):
     run = pipeline.find_run(reduced, tmp_path / "runs")
     pipeline.execute(run)
