@@ -9,7 +9,7 @@ import pytest
 from conftest import finish
 
 from monotreme import decontaminate, verdicts
-from monotreme.decontaminate import finding, judging, views
+from monotreme.decontaminate import judging, views
 from monotreme.decontaminate.finding import similar_pairs, verbatim_pairs
 from monotreme.decontaminate.judging import judge
 from monotreme.decontaminate.leaks import share_interval
@@ -186,8 +186,7 @@ def test_how_questions_and_pairs_are_cut_changes_nothing(tmp_path, monkeypatch):
 
     whole = found()
     assert any(likeness.similarity < 0.5 for _, likeness in whole[: len(whole) // 2])
-    for module in (finding, views):
-        monkeypatch.setattr(module, "QUESTIONS_AT_ONCE", 2)
+    monkeypatch.setattr(views, "QUESTIONS_AT_ONCE", 2)
     monkeypatch.setattr(judging, "PAIRS_AT_ONCE", 3)
     assert found() == whole
 

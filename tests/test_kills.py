@@ -165,7 +165,7 @@ def test_killed_between_any_two_file_operations_of_a_save(
     assert operation > 20  # four files made and synced, a rename, a removal
 
 
-def test_killed_twenty_times_at_random_moments(
+def test_killed_again_and_again_at_random_moments(
     make: Callable[[str], Run], dies: Callable[[Run, Death], bool], whole: Run
 ) -> None:
     """Other moments in every execution of the test; a training is killed until it is done."""
@@ -173,7 +173,7 @@ def test_killed_twenty_times_at_random_moments(
     begun = time.monotonic()
     assert not dies(make("timed"), Death())
     span, kills = time.monotonic() - begun, 0
-    while kills < 20:
+    while kills < 8:
         run = make(f"after-{kills}")
         while dies(run, Death(draw.uniform(0, span))):
             kills += 1

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from monotreme.decontaminate.views import (
-    QUESTIONS_AT_ONCE,
     Views,
     benchmark_views,
+    part_bounds,
     parts_of,
     training_views,
 )
@@ -140,8 +140,8 @@ class _Sides(NamedTuple):
 
     def stops(self, num_questions: int) -> Iterator[int]:
         """Behind which view the questions of each part end, as `parts_of` cuts them."""
-        for start in range(0, num_questions, QUESTIONS_AT_ONCE):
-            yield int(np.searchsorted(self.our_views.row, start + QUESTIONS_AT_ONCE))
+        for _, end in part_bounds(num_questions):
+            yield int(np.searchsorted(self.our_views.row, end))
 
     def best(self, pairs: Pairs) -> Alike:
         """Pairs of views with their similarity → pairs of questions with the highest.
@@ -221,9 +221,10 @@ def verbatim_pairs(
     """
     make = partial(_Copied, engine.share(list(benchmark)))
     with progress("Looking for verbatim copies", len(questions)) as done:
-        for copies in engine.map(_copies_in, parts_of(questions), make):
+        parts = engine.map(_copies_in, parts_of(questions), make)
+        for copies, (start, end) in zip(parts, part_bounds(len(questions)), strict=True):
             yield copies
-            done(min(QUESTIONS_AT_ONCE, len(questions)))
+            done(end - start)
 
 
 class _Copied:

@@ -71,10 +71,10 @@ def training_views(questions: Sequence[Question], folder: Path, engine: Engine =
 
     def tables() -> Iterator[pa.Table]:
         with progress("Cutting questions", len(questions)) as done:
-            parts = parts_of(questions)
-            for table in engine.map(_views_of, parts, Given(None)):
+            parts = engine.map(_views_of, parts_of(questions), Given(None))
+            for table, (start, end) in zip(parts, part_bounds(len(questions)), strict=True):
                 yield table
-                done(min(QUESTIONS_AT_ONCE, len(questions)))
+                done(end - start)
 
     batches = spilled(folder, VIEW_SCHEMA, tables())
     row = np.concatenate([np.empty(0, np.int64), *(np.asarray(batch["row"]) for batch in batches)])
@@ -89,6 +89,12 @@ def parts_of(questions: Sequence[Question]) -> Iterator[tuple[int, list[Question
     while part := list(islice(each, QUESTIONS_AT_ONCE)):
         yield start, part
         start += len(part)
+
+
+def part_bounds(num: int) -> Iterator[tuple[int, int]]:
+    """Of so many questions the first of each part of `parts_of`, and the one behind its last."""
+    for start in range(0, num, QUESTIONS_AT_ONCE):
+        yield start, min(start + QUESTIONS_AT_ONCE, num)
 
 
 def _views_of(_: None, part: tuple[int, list[Question]]) -> pa.Table:
