@@ -82,6 +82,7 @@ def dies(
     server = spawn.Process(target=_serve, args=(there, warm))
     server.start()
     there.close()
+    here.recv()
 
     def dies(run: Run, death: Death) -> bool:
         here.send((run, death))
@@ -99,6 +100,7 @@ def _serve(pipe: Connection, warm: Run) -> None:
     torch.set_num_threads(1)
     train.SAVE_STEPS = SAVE_STEPS
     train.execute(warm)
+    pipe.send(None)  # ready
     with suppress(EOFError):  # the test has closed its end
         while True:
             run, death = pipe.recv()
@@ -165,7 +167,7 @@ def test_killed_between_any_two_file_operations_of_a_save(
     assert operation > 20  # four files made and synced, a rename, a removal
 
 
-def test_killed_again_and_again_at_random_moments(
+def test_killed_twenty_times_at_random_moments(
     make: Callable[[str], Run], dies: Callable[[Run, Death], bool], whole: Run
 ) -> None:
     """Other moments in every execution of the test; a training is killed until it is done."""
@@ -173,7 +175,7 @@ def test_killed_again_and_again_at_random_moments(
     begun = time.monotonic()
     assert not dies(make("timed"), Death())
     span, kills = time.monotonic() - begun, 0
-    while kills < 8:
+    while kills < 20:
         run = make(f"after-{kills}")
         while dies(run, Death(draw.uniform(0, span))):
             kills += 1
