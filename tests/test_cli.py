@@ -325,6 +325,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_done(tmp_path: Path, tiny_mo
     assert monotreme("curate", path, cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_cleanly_and_the_next_run_finishes(tmp_path: Path, tiny_model: Path):
     path = recipe(tmp_path, tiny_model, num=400)
     command = [sys.executable, "-m", "monotreme.cli", "run", str(path)]

@@ -107,6 +107,7 @@ def test_two_processes_and_other_pieces_change_no_byte(
     assert results_of(recipe, tmp_path / "runs", "ray", 2) == whole
 
 
+@pytest.mark.slow
 def test_ray_on_one_node_changes_no_byte(
     recipe: Path, whole: dict[str, Any], everywhere: Callable[..., None], tmp_path: Path
 ) -> None:

@@ -159,6 +159,7 @@ def test_ctrl_c_ends_it_at_once_and_quietly(
 # ── poisoned ────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @on_both
 @pytest.mark.parametrize(
     ("added", "doing"),

@@ -326,6 +326,7 @@ def test_an_answer_does_not_steer_the_terminal(tiny: Answerer) -> None:
     assert "".join(said) == "\ufffd[2J\ufffd1m gone\ufffd\n"
 
 
+@pytest.mark.slow
 def test_the_commands(tiny_model: Path, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text("instruction\nWhat is 1 plus 4?\nWhy?\n")
 

@@ -74,6 +74,7 @@ def test_more_ranks_than_questions_of_a_step_are_refused(make_run: Callable[...,
         train.execute(run)
 
 
+@pytest.mark.slow
 def test_torchrun_leads_and_follows_too(make_run: Callable[..., Run], tmp_path: Path) -> None:
     one, two = prepared(make_run, "one"), prepared(make_run, "two")
     train.execute(one)
